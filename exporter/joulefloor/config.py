@@ -1,0 +1,182 @@
+"""The configuration file: YAML into frozen dataclasses, all problems at once.
+
+The only module that imports yaml. The reference table in `exporter/CONFIG.md` is generated from
+the dataclasses here and the `Settings` of each source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003  # read by get_type_hints
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import yaml
+
+from joulefloor.decode import Decoder
+from joulefloor.errors import ConfigError, Problem
+from joulefloor.units import Celsius, Seconds, Watts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from joulefloor.decode import Node
+    from joulefloor.plugins import Plugin
+
+MAX_BYTES = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How often the ledger ticks."""
+
+    #: time between ticks, 100ms to 60s; sources keep their own periods, rounded up to ticks
+    tick: Seconds = Seconds(1.0)
+
+    def __post_init__(self) -> None:
+        """Refuse a tick that cannot work."""
+        if not 0.1 <= self.tick <= 60:  # noqa: PLR2004  # documented bounds
+            raise ValueError(f"tick: must be between 100ms and 60s, not {self.tick:g}s")
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """Which meter is elected when several cover one device."""
+
+    #: `source` labels, best first; unlisted ones follow, modelled ones always come last
+    prefer: tuple[str, ...] = ("rapl", "hsmp", "acpi", "rapl-psys", "rapl-mmio")
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPower:
+    """Start values of the learned idle baseline."""
+
+    #: power per device of a component until a quiet minute was seen, for example {cpu: 40W}
+    start: Mapping[str, Watts] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Physics:
+    """What the Landauer floor and entropy production refer to."""
+
+    #: heat sink temperature while no inlet or coolant sensor reads
+    sink_temperature: Celsius = Celsius(25.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """One source: whether it runs, whether the daemon needs it, and its own settings."""
+
+    enabled: bool
+    required: bool = False
+    settings: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything a configuration file can say."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    meters: Meters = field(default_factory=Meters)
+    static_power: StaticPower = field(default_factory=StaticPower)
+    physics: Physics = field(default_factory=Physics)
+    sources: Mapping[str, SourceConfig] = field(default_factory=dict)
+
+
+SECTIONS = {
+    "sampling": Sampling,
+    "meters": Meters,
+    "static_power": StaticPower,
+    "physics": Physics,
+}
+
+
+def load_yaml(path: Path) -> Node:
+    """The document of a YAML file, with the line of every node.
+
+    Raises:
+        ConfigError: unreadable, not UTF-8, empty, not YAML, more than one document.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _problem(str(path), f"cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise _problem(str(path), "is larger than 1 MiB; is this the right file?")
+    try:
+        node = yaml.compose(data.decode(), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise _problem(str(path), f"is not text: byte {error.start} is not UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        what = " ".join(filter(None, (error.context, error.problem)))
+        raise _problem(f"{path}:{line}", f"is not YAML: {what}") from None
+    except yaml.YAMLError as error:
+        raise _problem(str(path), f"is not YAML: {str(error).splitlines()[0]}") from None
+    if node is None:
+        raise _problem(str(path), "is empty; leave the file out to run with defaults")
+    return cast("Node", node)
+
+
+def load(path: Path | None, plugins: Mapping[str, Plugin]) -> Config:
+    """The configuration of a file, or the defaults when there is none.
+
+    Raises:
+        ConfigError: every problem of the file.
+    """
+    if path is None:
+        return Config(sources=_sources(None, None, plugins))
+    node = load_yaml(path)
+    decoder = Decoder(str(path))
+    known = [*SECTIONS, "sources"]
+    entries = decoder.entries(node, "")
+    for name, (key, _) in entries.items():
+        if name not in known:
+            decoder.unknown(key, "", known)
+    sections: dict[str, Any] = {
+        name: decoder.decode(cls, entries[name][1], name)
+        for name, cls in SECTIONS.items()
+        if name in entries
+    }
+    sources = entries["sources"][1] if "sources" in entries else None
+    config = Config(**sections, sources=_sources(decoder, sources, plugins))
+    if decoder.problems:
+        raise ConfigError(tuple(decoder.problems))
+    return config
+
+
+def _sources(
+    decoder: Decoder | None, node: Node | None, plugins: Mapping[str, Plugin]
+) -> dict[str, SourceConfig]:
+    """Settings of every installed source; only those that run are imported."""
+    entries: dict[str, tuple[Node, Node]] = {}
+    if decoder is not None and node is not None:
+        entries = decoder.entries(node, "sources")
+        for name, (key, _) in entries.items():
+            if name not in plugins:
+                decoder.unknown(key, "sources", sorted(plugins))
+    configs: dict[str, SourceConfig] = {}
+    for name, plugin in plugins.items():
+        if decoder is not None and name in entries:
+            configs[name] = _source(decoder, entries[name][1], plugin)
+        elif plugin.on:
+            configs[name] = SourceConfig(enabled=True, settings=plugin.load().settings())
+        else:
+            configs[name] = SourceConfig(enabled=False)
+    return configs
+
+
+def _source(decoder: Decoder, node: Node, plugin: Plugin) -> SourceConfig:
+    """One source's section: `enabled` and `required` are ours, the rest is its Settings."""
+    path = f"sources.{plugin.name}"
+    entries = decoder.entries(node, path)
+    flags = {"enabled": plugin.on, "required": False}
+    for flag in flags:
+        if flag in entries:
+            flags[flag] = bool(decoder.value(bool, entries[flag][1], f"{path}.{flag}"))
+    settings = decoder.decode(plugin.load().settings, node, path, reserved=tuple(flags))
+    return SourceConfig(flags["enabled"], flags["required"], settings)
+
+
+def _problem(where: str, what: str) -> ConfigError:
+    return ConfigError((Problem(where, what),))

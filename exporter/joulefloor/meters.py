@@ -1,0 +1,162 @@
+"""Meters of one device: which of them is elected, and how its joules are credited. Pure.
+
+A joule is credited once per device: a credit covers an interval of time, and only the part of it
+that no earlier credit of the device covered counts. So a meter that takes over from another, or
+comes back after an outage, never adds what the other has already counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from joulefloor import catalogue
+from joulefloor.account import Account, Event
+from joulefloor.units import nanoseconds_from_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from joulefloor.board import Cell
+    from joulefloor.model import Channel, Reading
+
+FAILOVER_S = 30.0
+"""An elected meter without a reading for so long (or three of its periods) loses to the next."""
+TWIN_RUN = 3
+"""Readings in a row after which two counters are called mirrored, or independent."""
+TWIN_SKEW_S = 0.002
+"""Two reads of one mirrored counter may differ by what it counts in this time."""
+
+
+class Identity(NamedTuple):
+    """What a meter measures: level (node, component, part), component, device and part."""
+
+    level: str
+    component: str
+    device: str
+    part: str = ""
+
+
+def identity_of(channel: Channel) -> Identity:
+    """Identity from the labels of an energy channel; the machine itself is node/node."""
+    level = catalogue.LEVEL_OF[channel.metric]
+    component = channel.label("component") or "node"
+    return Identity(level, component, channel.label("device") or "node", channel.label("part"))
+
+
+class Meter:
+    """One energy channel with its account and what it credited as elected and as alternate."""
+
+    def __init__(self, channel: Channel, source: str, period_s: float) -> None:
+        """`source` is the name of the runner that reads it every `period_s`."""
+        self.channel = channel
+        self.source = source
+        self.label = channel.label("source")
+        self.modelled = channel.label("method") == "modelled"
+        self.identity = identity_of(channel)
+        self.patience_ns = nanoseconds_from_seconds(max(FAILOVER_S, 3 * period_s))
+        self.gap_limit_s = max(15.0, 3 * period_s)
+        self.account = Account()
+        self.elected_joules = 0.0
+        self.other_joules = 0.0
+        self.good_ns = 0
+        self.present = False
+        self.last: Reading | None = None
+        self.before: Reading | None = None
+        self.mirrored = False
+        self.held_joules = 0.0
+        self.doubtful = bool(channel.twins)
+        self._same_run = 0
+        self._other_run = 0
+        self.energy_cell: Cell | None = None
+        self.power_cell: Cell | None = None
+        self.other_cell: Cell | None = None
+
+    def live(self, now_ns: int) -> bool:
+        """Whether it read lately, moves, and is not the mirror image of another meter."""
+        fresh = self.good_ns > 0 and now_ns - self.good_ns <= self.patience_ns
+        return fresh and not self.mirrored and not self.account.frozen
+
+    def take(self, reading: Reading) -> None:
+        """Remember the newest reading and the one before it."""
+        if self.last is None or reading.at_ns > self.last.at_ns:
+            self.before, self.last = self.last, reading
+            self.good_ns = reading.at_ns
+        self.present = True
+
+    def compare(self, first: Meter) -> Event | None:
+        """Hold this counter against the first of its twins; MIRRORED once it proves a mirror.
+
+        Mirrors show the same raw value (within the time between the two reads) or the very same
+        step, TWIN_RUN times in a row while counting. Until that is decided joules are held back.
+        """
+        first.doubtful = False
+        if not (self.last and self.before and first.last and first.before and first.present):
+            return None
+        step = self.last.value - self.before.value
+        first_step = first.last.value - first.before.value
+        if step == 0 and first_step == 0:
+            return None
+        tolerance = self.channel.max_watts * TWIN_SKEW_S
+        same = step == first_step or abs(self.last.value - first.last.value) <= tolerance
+        self._same_run = self._same_run + 1 if same else 0
+        self._other_run = 0 if same else self._other_run + 1
+        self.doubtful = self.doubtful or same
+        if self._same_run >= TWIN_RUN and not self.mirrored:
+            self.mirrored, self.doubtful = True, False
+            self.other_joules += self.held_joules
+            self.held_joules = 0.0
+            return Event.MIRRORED
+        if self._other_run >= TWIN_RUN:
+            self.mirrored = self.doubtful = False
+        return None
+
+
+class Device:
+    """All meters of one identity and the election among them."""
+
+    def __init__(self, identity: Identity) -> None:
+        """No meter yet."""
+        self.identity = identity
+        self.meters: list[Meter] = []
+        self.elected: Meter | None = None
+        self.covered_ns = 0
+
+    def elect(self, now_ns: int, prefer: Sequence[str], *, allow_model: bool) -> Meter | None:
+        """The live meter that comes first in `prefer`; a modelled one only if allowed.
+
+        With no live meter left the last elected stays, so that its counter goes on from there; a
+        counter that mirrors another device's loses its seat.
+        """
+        if self.elected is not None and self.elected.mirrored:
+            self.elected = None
+        best: Meter | None = None
+        best_rank: tuple[bool, int, str] | None = None
+        for meter in self.meters:
+            if not meter.live(now_ns) or (meter.modelled and not allow_model):
+                continue
+            if meter.doubtful and meter is not self.elected:
+                continue
+            place = prefer.index(meter.label) if meter.label in prefer else len(prefer)
+            rank = (meter.modelled, place, meter.label)
+            if best_rank is None or rank < best_rank:
+                best, best_rank = meter, rank
+        if best is not None:
+            self.elected = best
+        return self.elected
+
+    def credit(self, meter: Meter, joules: float, since_ns: int, until_ns: int) -> float:
+        """Book joules of an interval; returns what counts for the device."""
+        if meter.doubtful:
+            meter.held_joules += joules
+            return 0.0
+        if meter is not self.elected:
+            meter.other_joules += joules
+            return 0.0
+        fresh_ns = until_ns - max(since_ns, self.covered_ns)
+        share = max(0.0, min(1.0, fresh_ns / (until_ns - since_ns)))
+        counted = joules * share + meter.held_joules
+        meter.elected_joules += counted
+        meter.other_joules += joules * (1.0 - share)
+        meter.held_joules = 0.0
+        self.covered_ns = max(self.covered_ns, until_ns)
+        return counted

@@ -1,0 +1,23 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.machine import Machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden` writes the golden files instead of comparing with them."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """An empty machine."""
+    return Machine(tmp_path)

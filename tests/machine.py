@@ -1,0 +1,98 @@
+"""A machine for tests: a host file under a temporary root, and a clock that holds still."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from joulefloor.host import Host
+from joulefloor.hostfile import expand, parse
+from joulefloor.units import NANOSECONDS_PER_SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOSTS = Path(__file__).parent / "hosts"
+NOBODY = 65534
+
+
+class ManualClock:
+    """A clock that moves only when told to; starts at one second."""
+
+    def __init__(self) -> None:
+        """Every clock starts at a different, recognisable value."""
+        self.now_ns = NANOSECONDS_PER_SECOND
+        self.suspended_ns = 0
+        self.wall_s = 1_800_000_000.0
+        self.cpu_s = 0.0
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def boottime_ns(self) -> int:
+        return self.now_ns + self.suspended_ns
+
+    def unix_s(self) -> float:
+        return self.wall_s
+
+    def process_cpu_s(self) -> float:
+        return self.cpu_s
+
+    def sleep_until_ns(self, monotonic_ns: int) -> None:
+        self.now_ns = max(self.now_ns, monotonic_ns)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, awake."""
+        self.now_ns += round(seconds * NANOSECONDS_PER_SECOND)
+        self.wall_s += seconds
+
+
+class Machine:
+    """A writable machine under a root, with its Host and clock."""
+
+    def __init__(
+        self, root: Path, *, host_file: str | None = None, text: str | None = None
+    ) -> None:
+        """Expand tests/hosts/<host_file>.host or the given text; empty if neither."""
+        self.root = root
+        self.host = Host(root)
+        self.clock = ManualClock()
+        if host_file is not None:
+            text = (HOSTS / f"{host_file}.host").read_text()
+        if text is not None:
+            expand(parse(text), root)
+
+    def write(self, path: str, content: str | int | bytes) -> None:
+        """Change a file in place, as the kernel would: kept descriptors see it."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data = content if isinstance(content, bytes) else f"{content}\n".encode()
+        with target.open("r+b" if target.exists() else "wb") as file:
+            file.truncate(0)
+            file.write(data)
+
+    def remove(self, path: str) -> None:
+        """Take a file away; an open one reads as empty, as near as it gets to ENODEV."""
+        target = self.root / path
+        if target.is_file():
+            target.open("r+b").truncate(0)
+        target.unlink()
+
+    @contextmanager
+    def as_nobody(self) -> Iterator[None]:
+        """Run without the right to read files of mode 0400, whoever runs the tests."""
+        for folder in (self.root, *self.root.parents):
+            if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+                folder.chmod(folder.stat().st_mode | 0o755)
+        if os.geteuid() != 0:
+            yield
+            return
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
