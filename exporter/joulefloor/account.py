@@ -35,6 +35,7 @@ class Event(StrEnum):
     REJECTED = "rejected"
     FROZEN = "frozen"
     MIRRORED = "mirrored"
+    DISAGREEMENT = "disagreement"
 
 
 class Base(NamedTuple):

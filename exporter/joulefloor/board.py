@@ -77,6 +77,10 @@ class Board:
         """What stands in the cell."""
         return self._values[cell.slot]
 
+    def count(self) -> int:
+        """Number of series that are not absent."""
+        return len(self._values) - self._values.count(None)
+
     def sweep(self) -> None:
         """Forget cells, if not lasting, that were absent at the last sweep and still are."""
         gone = []

@@ -131,6 +131,8 @@ class Ledger:
             allow = not patient and device.identity.component not in metered
             self._write_device(device, device.elect(now_ns, self._rules.prefer, allow_model=allow))
             self._learn(device, seconds)
+            for meter in device.disagreements(now_ns):
+                self._note(meter, Event.DISAGREEMENT)
         for (component, method), joules in self._sums.items():
             self._put(catalogue.NODE_COMPONENT_ENERGY, (component, method), joules)
         self._bill_self(seconds, own_cpu_s)
@@ -217,7 +219,7 @@ class Ledger:
                     board.put(meter.power_cell, watts)
                 else:
                     board.clear(meter.power_cell)
-            if not is_elected:
+            if elected is not None and not is_elected:
                 self._write_other(meter)
 
     def _write_other(self, meter: Meter) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
 from joulefloor.account import Account, Event
-from joulefloor.units import nanoseconds_from_seconds
+from joulefloor.units import NANOSECONDS_PER_SECOND, nanoseconds_from_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,11 @@ FAILOVER_S = 30.0
 """An elected meter without a reading for so long (or three of its periods) loses to the next."""
 TWIN_RUN = 3
 """Readings in a row after which two counters are called mirrored, or independent."""
+COMPARE_NS = nanoseconds_from_seconds(60.0)
+"""Elected and other meters of a device are compared over windows of this length."""
+DISAGREE_RATIO = 0.15
+DISAGREE_WATTS = 2.0
+"""Means further apart than both of these are a disagreement."""
 TWIN_SKEW_S = 0.002
 """Two reads of one mirrored counter may differ by what it counts in this time."""
 
@@ -120,6 +125,8 @@ class Device:
         self.meters: list[Meter] = []
         self.elected: Meter | None = None
         self.covered_ns = 0
+        self._compared_ns = 0
+        self._marks: dict[Meter, float] = {}
 
     def elect(self, now_ns: int, prefer: Sequence[str], *, allow_model: bool) -> Meter | None:
         """The live meter that comes first in `prefer`; a modelled one only if allowed.
@@ -141,12 +148,47 @@ class Device:
             if best_rank is None or rank < best_rank:
                 best, best_rank = meter, rank
         if best is not None:
+            if self.elected is None:
+                self._pass_over(best)
             self.elected = best
         return self.elected
 
+    def disagreements(self, now_ns: int) -> list[Meter]:
+        """Real meters that, over the last window, told something else than the elected one.
+
+        Only meters that read throughout are compared; a modelled one is expected to differ.
+        """
+        if now_ns - self._compared_ns < COMPARE_NS:
+            return []
+        seconds = (now_ns - self._compared_ns) / NANOSECONDS_PER_SECOND
+        marks, self._compared_ns = self._marks, now_ns
+        real = [meter for meter in self.meters if meter.live(now_ns) and not meter.modelled]
+        told = {m: m.account.joules + m.account.held_joules for m in real}
+        self._marks = told if len(real) > 1 else {}
+        if self.elected not in marks or self.elected not in self._marks:
+            return []
+        watts = {
+            meter: (joules - marks[meter]) / seconds
+            for meter, joules in self._marks.items()
+            if meter in marks
+        }
+        truth = watts.pop(self.elected)
+        return [
+            meter
+            for meter, shown in watts.items()
+            if abs(shown - truth) > max(DISAGREE_WATTS, DISAGREE_RATIO * truth)
+        ]
+
+    def _pass_over(self, best: Meter) -> None:
+        """At the first election the joules held by those who lost become alternates."""
+        for meter in self.meters:
+            if meter is not best and not meter.doubtful:
+                meter.other_joules += meter.held_joules
+                meter.held_joules = 0.0
+
     def credit(self, meter: Meter, joules: float, since_ns: int, until_ns: int) -> float:
         """Book joules of an interval; returns what counts for the device."""
-        if meter.doubtful:
+        if meter.doubtful or self.elected is None:
             meter.held_joules += joules
             return 0.0
         if meter is not self.elected:

@@ -309,6 +309,8 @@ class Sampler:
         if now_ns - self._swept_ns > nanoseconds_from_seconds(SWEEP_S):
             self._swept_ns = now_ns
             self._board.sweep()
+        series = self._board.cell(catalogue.SERIES, (), OWNER)
+        self._board.put(series, self._board.count())
         layout, values = self._board.freeze()
         health = tuple(runner.health for runner in self.runners)
         self.snapshot = Snapshot(self._seq, now_ns, self._clock.unix_s(), layout, values, health)

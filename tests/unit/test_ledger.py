@@ -116,6 +116,14 @@ def test_when_the_elected_meter_is_lost_another_takes_over_and_no_joule_counts_t
     assert watts == {msr.labels: pytest.approx(100)}
 
 
+def test_meters_that_tell_different_watts_are_an_event_and_similar_ones_are_not() -> None:
+    book = Book()
+    msr, near, far = meter("rapl"), meter("rapl-mmio"), meter("hsmp")
+    for second in range(190):
+        book.tick({msr: 100.0 * second, near: 108.0 * second, far: 70.0 * second})
+    assert book.events == {("hsmp", "cpu", "package-0", "disagreement"): 2}
+
+
 def test_a_model_is_never_elected_beside_a_meter_of_its_component() -> None:
     book = Book()
     rapl, model, other = meter("rapl"), meter("model"), meter("model", "package-1")
@@ -138,8 +146,8 @@ def test_a_model_stands_in_where_there_is_no_meter() -> None:
     model = meter("model")
     for second in range(11):
         book.tick({model: 20.0 * second})
-    assert list(book.energy) == [model.labels]
-    assert book.energy[model.labels] <= 200
+    assert book.energy == {model.labels: pytest.approx(200)}
+    assert book.alternates == {}
 
 
 def test_mirrored_dies_count_once() -> None:

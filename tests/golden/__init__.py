@@ -1,0 +1,1 @@
+"""Whole expositions of recorded machines."""

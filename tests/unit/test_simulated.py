@@ -1,0 +1,210 @@
+"""The demo machine obeys the first law and stays inside published measurements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from joulefloor import catalogue
+from joulefloor.curves import Curve, Pulse, Wave
+from joulefloor.host import Host
+from joulefloor.model import Measures
+from joulefloor.sources import Site
+from joulefloor.sources.simulated import (
+    GPU_LIMIT_WATTS,
+    PSU_EFFICIENCY,
+    Settings,
+    build,
+    machine,
+)
+from joulefloor.units import Seconds
+from tests.machine import ManualClock
+
+if TYPE_CHECKING:
+    from joulefloor.model import Channel
+    from joulefloor.sources import Source
+
+times = st.floats(0, 2e6)
+curves = st.builds(
+    Curve,
+    st.floats(-5, 50),
+    st.lists(
+        st.builds(Wave, st.floats(0, 9), st.floats(1, 900), st.floats(0, 6))
+        | st.builds(Pulse, st.floats(0, 9), st.floats(2, 90), st.floats(0.1, 2), st.floats(0, 90)),
+        max_size=3,
+    ).map(tuple),
+)
+# GPU J per output token on H100, ML.ENERGY leaderboard, chat: best batch to batch 8.
+BANDS = {"simulated/llama-3.1-8b": (0.0702, 0.455), "simulated/llama-3.1-70b": (0.373, 3.76)}
+
+
+def sources(count: int = 8, epoch: float = 0.0) -> tuple[Source, ManualClock, Source]:
+    clock = ManualClock()
+    settings = Settings(gpus=count, epoch=Seconds(epoch))
+    fast, slow = build(Site(Host(Path("/nowhere")), clock, settings))
+    return fast, clock, slow
+
+
+def snapshot(source: Source) -> dict[tuple[str, tuple[str, ...]], float]:
+    return {reading.channel.key: reading.value for reading in source.read().readings}
+
+
+@given(curve=curves, start=times, seconds=st.floats(0.01, 300))
+def test_an_integral_is_the_numeric_integral(curve: Curve, start: float, seconds: float) -> None:
+    steps = 4_000
+    width = seconds / steps
+    numeric = fmean(curve.at(start + (step + 0.5) * width) for step in range(steps)) * seconds
+    exact = curve.integral(start + seconds) - curve.integral(start)
+    height = 10 + sum(abs(part[0]) for part in curve.parts)
+    jumps = 2 * height * width * (2 + seconds) * len(curve.parts)
+    assert exact == pytest.approx(numeric, rel=1e-6, abs=1e-4 + jumps)
+
+
+@pytest.mark.parametrize("start", [0.0, 1_234.5, 5e6])
+def test_gpu_energy_equals_the_integral_of_its_power_within_1e_6(start: float) -> None:
+    """Over an hour: pulse edges lie on halves of a second, so midpoints of 0.05 s miss none."""
+    for card in machine(8).gpus:
+        width = 0.05
+        numeric = width * sum(card.watts.at(start + (i + 0.5) * width) for i in range(72_000))
+        exact = card.watts.integral(start + 3_600) - card.watts.integral(start)
+        assert exact == pytest.approx(numeric, rel=1e-6)
+
+
+@given(factor=st.floats(-3, 3), offset=st.floats(-9, 9), curve=curves, t=times)
+def test_scaling_and_adding_curves_scales_and_adds_values(
+    factor: float, offset: float, curve: Curve, t: float
+) -> None:
+    expected = offset + factor * curve.at(t)
+    assert curve.scaled(factor, offset).at(t) == pytest.approx(expected, abs=1e-6)
+    assert curve.plus(curve, curve).at(t) == pytest.approx(3 * curve.at(t), abs=1e-6)
+
+
+@given(t=times, seconds=st.floats(1, 600))
+def test_the_wall_meter_is_the_sum_of_the_parts_plus_the_loss_of_the_supplies(
+    t: float, seconds: float
+) -> None:
+    fast, clock, _ = sources()
+    clock.now_ns = round(t * 1e9)
+    before = snapshot(fast)
+    clock.advance(seconds)
+    after = snapshot(fast)
+    spent = {key: after[key] - before[key] for key in after}
+    (wall,) = (value for key, value in spent.items() if key[0] == catalogue.NODE_ENERGY.name)
+    parts = [value for key, value in spent.items() if key[0] == catalogue.COMPONENT_ENERGY.name]
+    assert wall * PSU_EFFICIENCY == pytest.approx(sum(parts), rel=1e-6)
+
+
+@given(t=times, count=st.integers(1, 16))
+def test_shares_and_powers_stay_in_range_at_any_time(t: float, count: int) -> None:
+    model = machine(count)
+    for card in model.gpus:
+        assert 0 <= card.load.at(t) <= 1
+        assert 90 < card.watts.at(t) < GPU_LIMIT_WATTS
+    for load in model.cpu_load:
+        assert 0 <= load.at(t) <= 1
+    assert all(watts.at(t) > 0 for watts in model.watts.values())
+
+
+@given(t=times, seconds=st.floats(0.5, 100))
+def test_counters_never_go_down_and_meters_stay_below_what_they_declare(
+    t: float, seconds: float
+) -> None:
+    fast, clock, _ = sources(3)
+    clock.now_ns = round(t * 1e9)
+    before = fast.read().readings
+    clock.advance(seconds)
+    for old, new in zip(before, fast.read().readings, strict=True):
+        assert new.channel is old.channel
+        assert new.value >= old.value
+        if new.channel.measures is Measures.ENERGY:
+            assert new.value - old.value <= new.channel.max_watts * seconds
+        elif new.channel.measures is Measures.BUSY:
+            assert new.value - old.value <= seconds * 1.001
+
+
+@pytest.mark.parametrize("start", range(0, 600, 60))
+def test_joules_per_token_lie_inside_published_measurements(start: int) -> None:
+    fast, clock, _ = sources()
+    clock.now_ns = start * 10**9
+    before = snapshot(fast)
+    clock.advance(60)
+    after = snapshot(fast)
+    for name, (low, high) in BANDS.items():
+        tokens = (catalogue.INFERENCE_TOKENS.name, (name, "output"))
+        devices = {card.device for card in machine(8).gpus if card.served.name == name}
+        joules = sum(
+            after[key] - before[key]
+            for key in after
+            if key[0] == catalogue.COMPONENT_ENERGY.name and key[1][1] in devices
+        )
+        assert low < joules / (after[tokens] - before[tokens]) < high
+
+
+def test_the_loaded_but_idle_model_serves_nothing_and_still_costs_power() -> None:
+    fast, clock, _ = sources()
+    before = snapshot(fast)
+    clock.advance(60)
+    after = snapshot(fast)
+    assert after[catalogue.INFERENCES.name, ("simulated/qwen3-32b",)] == 0
+    key = (catalogue.COMPONENT_ENERGY.name, ("gpu", "GPU-sim-6", "simulated", "simulated"))
+    assert after[key] - before[key] == pytest.approx(112.0 * 60)
+
+
+def test_one_gpu_is_held_back_now_and_then_and_no_other() -> None:
+    fast, clock, _ = sources()
+    before = snapshot(fast)
+    clock.advance(2_400)
+    after = snapshot(fast)
+    held = {
+        key[1]: after[key] - before[key]
+        for key in after
+        if key[0] == catalogue.THROTTLE.name and after[key] > before[key]
+    }
+    assert held == {("gpu", "GPU-sim-3", "hw_thermal_slowdown"): pytest.approx(180.0)}
+
+
+def test_every_energy_is_labelled_simulated_and_every_name_says_so() -> None:
+    fast, _, slow = sources()
+    channels: list[Channel] = [*fast.channels(), *slow.channels()]
+    for channel in channels:
+        if channel.measures is Measures.ENERGY:
+            assert channel.label("method") == "simulated"
+        if channel.metric is catalogue.DEVICE_INFO:
+            assert channel.label("vendor") == "simulated"
+            assert "simulated" in channel.label("model")
+        if channel.label("model"):
+            assert channel.label("model").startswith("simulated")
+    keys = [channel.key for channel in channels]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(("asked", "given_count"), [(-3, 1), (1, 1), (8, 8), (16, 16), (99, 16)])
+def test_the_number_of_gpus_is_kept_in_range(asked: int, given_count: int) -> None:
+    assert len(machine(asked).gpus) == given_count
+
+
+def test_the_epoch_moves_the_day() -> None:
+    ahead, clock, _ = sources(epoch=100.0)
+    late, late_clock, _ = sources()
+    late_clock.advance(100)
+    assert clock.now_ns != late_clock.now_ns
+    assert snapshot(ahead) == snapshot(late)
+
+
+def test_temperatures_and_fans_are_credible() -> None:
+    _, clock, slow = sources()
+    for _ in range(20):
+        clock.advance(97)
+        found = snapshot(slow)
+        for (metric, labels), value in found.items():
+            if metric == catalogue.TEMPERATURE.name:
+                assert 20 < value < 90, labels
+            if metric == catalogue.FAN_SPEED_RATIO.name:
+                assert 0.2 < value <= 1
+        inlet = found[catalogue.TEMPERATURE.name, ("node", "chassis", "inlet")]
+        assert found[catalogue.TEMPERATURE.name, ("node", "chassis", "outlet")] > inlet
