@@ -10,8 +10,6 @@ from collections.abc import Mapping  # noqa: TC003  # read by get_type_hints
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
-
 from joulefloor.decode import Decoder
 from joulefloor.errors import ConfigError, Problem
 from joulefloor.units import Celsius, Seconds, Watts
@@ -43,7 +41,16 @@ class Meters:
     """Which meter is elected when several cover one device."""
 
     #: `source` labels, best first; unlisted ones follow, modelled ones always come last
-    prefer: tuple[str, ...] = ("rapl", "hsmp", "acpi", "rapl-psys", "rapl-mmio")
+    prefer: tuple[str, ...] = (
+        "rapl",
+        "hsmp",
+        "amd-energy",
+        "grace",
+        "acpi",
+        "grace-module",
+        "rapl-psys",
+        "rapl-mmio",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,8 @@ def load_yaml(path: Path) -> Node:
     Raises:
         ConfigError: unreadable, not UTF-8, empty, not YAML, more than one document.
     """
+    import yaml  # noqa: PLC0415  # 2.8 MiB, only when there is a file
+
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)

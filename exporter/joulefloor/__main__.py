@@ -1,0 +1,5 @@
+"""`python -m joulefloor` is `joulefloor`."""
+
+from joulefloor.cli import main
+
+main()

@@ -1,0 +1,236 @@
+"""The command line: wires everything top to bottom, turns errors into one message and a code.
+
+Exit codes: 0 done, 2 the input cannot be used (each problem on its line), else what a measured
+command returned.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from joulefloor import __version__
+from joulefloor.assembly import build_sampler, build_sources, check_root, probe
+from joulefloor.clock import SystemClock
+from joulefloor.errors import JoulefloorError
+from joulefloor.host import Host
+from joulefloor.log import Log, Severity
+from joulefloor.plugins import installed
+
+if TYPE_CHECKING:
+    from joulefloor.assembly import Built, Probe
+    from joulefloor.config import Config
+    from joulefloor.sources import Source
+
+UNUSABLE = 2
+
+_config = click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="YAML configuration; without it every source runs with its defaults.",
+)
+_root = click.option(
+    "--path.rootfs",
+    "rootfs",
+    type=click.Path(path_type=Path),
+    default=Path("/"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the host's root is mounted (in a container: /host).",
+)
+_level = click.option(
+    "--log.level",
+    "log_level",
+    type=click.Choice([severity.name.lower() for severity in Severity]),
+    default="info",
+    show_default=True,
+)
+_format = click.option(
+    "--log.format",
+    "log_format",
+    type=click.Choice(["logfmt", "json"]),
+    default="logfmt",
+    show_default=True,
+)
+_output = click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="joulefloor")
+def cli() -> None:
+    """Joules per component, workload and inference, against the Landauer floor."""
+
+
+def main() -> None:
+    """Entry point: an error on purpose is one message on stderr and exit code 2."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(UNUSABLE)
+    except JoulefloorError as error:
+        _give_up(error)
+
+
+def _give_up(error: JoulefloorError) -> NoReturn:
+    click.echo(f"joulefloor: {error}", err=True)
+    sys.exit(UNUSABLE)
+
+
+def _load(config_file: Path | None) -> Config:
+    """Read the configuration; yaml is imported only if there is a file."""
+    from joulefloor.config import load  # noqa: PLC0415  # 2.8 MiB of yaml
+
+    return load(config_file, installed())
+
+
+def _build(config: Config, rootfs: Path) -> tuple[Built, ...]:
+    check_root(rootfs)
+    return build_sources(config, installed(), Host(rootfs), SystemClock())
+
+
+@cli.command()
+@_config
+@click.option(
+    "--web.listen-address",
+    "addresses",
+    multiple=True,
+    default=(":13806",),
+    show_default=True,
+    metavar="[HOST]:PORT",
+    help="Where to serve; may be given several times.",
+)
+@click.option(
+    "--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, metavar="PATH"
+)
+@click.option(
+    "--web.config.file",
+    "web_config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TLS, client certificates and basic auth, in the format of the Prometheus exporters.",
+)
+@_root
+@_level
+@_format
+def run(**options: Any) -> None:  # noqa: ANN401  # click hands over keywords
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    from joulefloor.daemon import Options, serve  # noqa: PLC0415  # server code, only here
+
+    serve(_load(options["config_file"]), Options(**_daemon_options(options)))
+
+
+def _daemon_options(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "config_file"}
+
+
+@cli.command()
+@_config
+@_root
+@_output
+def sources(config_file: Path | None, rootfs: Path, output: str) -> None:
+    """Show what this machine offers, what is denied or absent, and how to mend it."""
+    built = _build(_load(config_file), rootfs)
+    probes = [probe(source) for _, source, _ in built]
+    if output == "json":
+        from json import dumps  # noqa: PLC0415  # rarely asked for
+
+        click.echo(dumps([found._asdict() for found in probes], indent=2))
+        return
+    for found in probes:
+        click.echo(_describe(found))
+
+
+def _describe(found: Probe) -> str:
+    channels = f", {len(found.channels)} channels" if found.channels else ""
+    lines = [f"{found.source}: {found.state}{channels}"]
+    lines += [f"  {channel}" for channel in found.channels]
+    lines += [f"  ! {fault}" for fault in found.faults]
+    return "\n".join(lines)
+
+
+@cli.command("check-config")
+@click.argument("file", type=click.Path(path_type=Path))
+def check_config(file: Path) -> None:
+    """Check a configuration file; prints every problem with its line."""
+    config = _load(file)
+    on = [name for name, source in config.sources.items() if source.enabled]
+    click.echo(f"{file}: good; sources: {', '.join(on) or 'none'}")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_root
+def capture(file: Path, rootfs: Path) -> None:
+    """Write this machine's meters to FILE as a host fixture, identities masked ("-": stdout)."""
+    from joulefloor.capture import capture as record  # noqa: PLC0415  # only here
+
+    check_root(rootfs)
+    config = _load(None)
+
+    def everything(host: Host) -> list[Source]:
+        return [row.source for row in build_sources(config, installed(), host, SystemClock())]
+
+    text = record(rootfs, everything)
+    if str(file) == "-":
+        click.echo(text, nl=False)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise JoulefloorError(f"{file}: cannot be written: {error.strerror}") from None
+    count = sum(line.startswith(("file", "hex")) for line in text.splitlines())
+    click.echo(f"{file}: {count} files recorded; read it before you publish it")
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@_config
+@_root
+@_output
+@click.option(
+    "--output.file",
+    "output_file",
+    type=click.File("w"),
+    default="-",
+    metavar="FILE",
+    help="Where the report goes instead of standard error.",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def measure(
+    config_file: Path | None,
+    rootfs: Path,
+    output: str,
+    output_file: Any,  # noqa: ANN401  # a lazy file of click's
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND and print the joules the machine spent; its exit code passes through."""
+    from joulefloor.measure import measure as spend  # noqa: PLC0415  # only here
+    from joulefloor.measure import report, report_json  # noqa: PLC0415  # only here
+
+    config = _load(config_file)
+    clock = SystemClock()
+    built = _build(config, rootfs)
+    log = Log(clock, Severity.ERROR)
+    everything = tuple(source for _, source, _ in built)
+    sampler = build_sampler(config, everything, clock, log, patience_s=0.0)
+    measured = spend(command, sampler, clock, config.sampling.tick)
+    sampler.stop(0.5)
+    text = report_json(measured) if output == "json" else report(measured)
+    if output_file.name == "<stdout>":
+        click.echo(text, err=True)
+    else:
+        output_file.write(text + "\n")
+    raise click.exceptions.Exit(measured.exit_code)
+
+
+if __name__ == "__main__":
+    main()

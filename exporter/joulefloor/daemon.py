@@ -1,0 +1,97 @@
+"""`joulefloor run`: sources, sampler, pages and server, started together or not at all."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from joulefloor import __version__
+from joulefloor.assembly import build_sampler, build_sources, check_required, check_root
+from joulefloor.clock import SystemClock
+from joulefloor.exposition import Renderer
+from joulefloor.host import Host
+from joulefloor.log import Log, Severity
+from joulefloor.pages import Machine, Pages
+from joulefloor.plugins import installed
+from joulefloor.server import Server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from joulefloor.config import Config
+    from joulefloor.sampler import Sampler
+    from joulefloor.webconfig import WebConfig
+
+STOP_S = 1.0
+"""Time for the sources to end; a hung one is left behind."""
+
+
+class Options(NamedTuple):
+    """The flags of `run` that are no configuration."""
+
+    addresses: tuple[str, ...]
+    telemetry_path: str
+    web_config_file: Path | None
+    rootfs: Path
+    log_level: str
+    log_format: str
+
+
+def serve(config: Config, options: Options) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        JoulefloorError: something given cannot be used; then nothing was started.
+    """
+    clock = SystemClock()
+    started_ns = clock.monotonic_ns()
+    severity = Severity[options.log_level.upper()]
+    log = Log(clock, severity, as_json=options.log_format == "json")
+    check_root(options.rootfs)
+    host = Host(options.rootfs)
+    built = build_sources(config, installed(), host, clock)
+    check_required(built)
+    sampler = build_sampler(config, tuple(source for _, source, _ in built), clock, log)
+    name = host.text_or("proc/sys/kernel/hostname", "this machine")
+    pages = Pages(
+        Renderer(lambda: sampler.snapshot),
+        lambda: sampler.snapshot,
+        lambda: sampler.alive(clock.monotonic_ns()),
+        machine=Machine(name, __version__, started_ns),
+        clock=clock,
+        telemetry_path=options.telemetry_path,
+    )
+    server = _open(options, pages, clock, log)
+    _run(server, sampler, log)
+
+
+def _open(options: Options, pages: Pages, clock: SystemClock, log: Log) -> Server:
+    web = _web_config(options.web_config_file)
+    return Server.open(
+        options.addresses,
+        pages.routes(),
+        clock=clock,
+        log=log,
+        missing=pages.missing,
+        headers=web.headers if web else {},
+        tls=web.encryption(log) if web else None,
+        gate=web.gate() if web else None,
+    )
+
+
+def _web_config(file: Path | None) -> WebConfig | None:
+    if file is None:
+        return None
+    from joulefloor.webconfig import load_web_config  # noqa: PLC0415  # yaml, only if there is one
+
+    return load_web_config(file)
+
+
+def _run(server: Server, sampler: Sampler, log: Log) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    sampler.start()
+    log.info("started", version=__version__, listen=" ".join(server.urls))
+    server.run()
+    sampler.stop(STOP_S)
+    log.info("stopped")

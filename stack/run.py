@@ -1,0 +1,280 @@
+"""`make run` and `make demo`: the daemon, Prometheus and Alertmanager together on loopback.
+
+Nothing is left behind: data lies in a temporary folder, and every server started here is stopped
+on Ctrl-C, on SIGTERM, and when one of them dies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import yaml
+
+from stack import programs
+from stack.grafana import PROVISIONING, start_grafana
+from stack.peers import prometheus_config, start_alertmanager, start_prometheus
+from stack.processes import LOOPBACK, Peer, PeerError, Stopped, free_port, launch
+from stack.query import QueryError, answers, instant
+from stack.receiver import Alert, AlertReceiver
+from stack.report import read_gaps, read_meters, word_links, word_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stack.programs import Program
+
+DAEMON_PORT: Final = 13806
+PROMETHEUS_PORT: Final = 9090
+ALERTMANAGER_PORT: Final = 9093
+SCRAPE_S: Final = 5
+FIRST_WATT_S: Final = 15.0
+FIRST_SCRAPE_S: Final = 20.0
+ALERTS: Final = programs.ROOT / "alerts"
+DEMO_CONFIG: Final = Path(__file__).parent / "demo.yaml"
+
+
+@dataclass(slots=True)
+class Run:
+    """One run: what was asked for, what was started, and what the person is told."""
+
+    options: argparse.Namespace
+    directory: Path
+    started: ExitStack
+    asked: threading.Event
+    peers: list[Peer] = field(default_factory=list)
+    links: list[tuple[str, str]] = field(default_factory=list)
+    alerting: bool = False
+
+    def keep(self, peer: Peer) -> Peer:
+        """Have a started server stopped at the end."""
+        self.started.enter_context(peer)
+        self.peers.append(peer)
+        return peer
+
+    def wait_for(self, holds: Callable[[], bool], within_s: float) -> bool:
+        """Poll until something holds; False when it does not in time.
+
+        Raises:
+            PeerError: a server died meanwhile.
+            Stopped: the person asked to stop.
+        """
+        deadline = time.monotonic() + within_s
+        while True:
+            self.check()
+            if holds():
+                return True
+            if time.monotonic() > deadline:
+                return False
+            if self.asked.wait(0.2):
+                raise Stopped
+
+    def check(self) -> None:
+        """See that every server still runs.
+
+        Raises:
+            PeerError: one does not; names it and shows its last lines.
+        """
+        for peer in self.peers:
+            if peer.died():
+                raise PeerError(f"{peer.name} ended, so everything stops. Its log:\n{peer.tail()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until asked to stop; return the exit code."""
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: asked.set())
+    options = parse_options(arguments)
+    # Alerts must be seen as they arrive, also through a pipe.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    with ExitStack() as started:
+        directory = started.enter_context(tempfile.TemporaryDirectory(prefix="joulefloor-"))
+        run = Run(options, Path(directory), started, asked)
+        try:
+            start_everything(run)
+            if options.once:
+                return 0
+            print(f"\n{'Alerts appear below. ' if run.alerting else ''}Ctrl-C stops everything.\n")
+            while not asked.wait(1):
+                run.check()
+        except Stopped:
+            pass
+        except (PeerError, QueryError) as error:
+            print(f"\n{error}", file=sys.stderr)
+            return 1
+    print("\nEverything is stopped.")
+    return 0
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m stack.run", description=__doc__)
+    parser.add_argument("--demo", action="store_true", help="a simulated machine under load")
+    parser.add_argument("--once", action="store_true", help="print the report, then stop")
+    parser.add_argument("--config", type=Path, help="configuration file of the daemon")
+    parser.add_argument(
+        "--daemon",
+        type=Path,
+        default=Path(sys.executable).parent / "joulefloor",
+        help="the daemon's program; default: the one beside this Python",
+    )
+    parser.add_argument(
+        "--programs",
+        type=programs.parse_places,
+        metavar="DIR:DIR",
+        help="look for servers only here; default: PATH, the system's folders and .tools/",
+    )
+    parser.add_argument("--no-install", action="store_true", help="never call apt-get")
+    return parser.parse_args(arguments)
+
+
+def start_everything(run: Run) -> None:
+    """Start what there is, wait until it works, and print the report.
+
+    Raises:
+        PeerError: a server died or never became ready.
+        Stopped: the person asked to stop.
+    """
+    found, missing = gather(run)
+    daemon = start_daemon(run)
+    run.wait_for(lambda: bool(read_meters(daemon.url)), FIRST_WATT_S)
+    meters, gaps = read_meters(daemon.url), read_gaps(daemon.url)
+    print(word_report(meters, gaps, demo=run.options.demo), end="\n\n")
+    if "prometheus" in found:
+        watch(run, daemon, found)
+    print(word_links(run.links))
+    if missing:
+        print(f"\n{missing}")
+
+
+def gather(run: Run) -> tuple[dict[str, Program], str]:
+    """Find Prometheus and Alertmanager, installing them as root; word what stays missing."""
+    names = list(programs.DEBIAN_PACKAGES)
+
+    def search() -> dict[str, Program]:
+        places = run.options.programs
+        located = {name: programs.locate(name, places=places) for name in names}
+        return {name: program for name, program in located.items() if program is not None}
+
+    found = search()
+    absent = [name for name in names if name not in found]
+    if absent and programs.can_install() and not run.options.no_install:
+        print(f"Installing {' and '.join(absent)} from the system's packages, this once ...")
+        programs.install(absent, run.directory / "apt.log")
+        if run.asked.is_set():
+            raise Stopped
+        found = search()
+        absent = [name for name in names if name not in found]
+    if not absent:
+        return found, ""
+    hint = programs.installing_hint(absent)
+    return found, f"Not found: {', '.join(absent)}. Run '{hint}', then start this again."
+
+
+def start_daemon(run: Run) -> Peer:
+    """Start the daemon and wait until it has ticked."""
+    port = free_port(DAEMON_PORT)
+    command = [
+        run.options.daemon,
+        "run",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        "--log.level=info",
+    ]
+    config = DEMO_CONFIG if run.options.demo else run.options.config
+    if config is not None:
+        command.append(f"--config.file={config.resolve()}")
+    peer = run.keep(launch("joulefloor", command, port=port, directory=run.directory))
+    peer.await_ready("/readyz", stop=run.asked)
+    run.links += [("live page", f"{peer.url}/"), ("metrics", f"{peer.url}/metrics")]
+    return peer
+
+
+def watch(run: Run, daemon: Peer, found: dict[str, Program]) -> None:
+    """Start Prometheus over the daemon, with Alertmanager and Grafana where there are any."""
+    alertmanager = None
+    if "alertmanager" in found:
+        receiver = run.started.enter_context(AlertReceiver(print_alert))
+        alertmanager = run.keep(
+            start_alertmanager(
+                found["alertmanager"],
+                run.directory,
+                receiver.config(),
+                port=free_port(ALERTMANAGER_PORT),
+                stop=run.asked,
+            )
+        )
+    rules = rule_files(ALERTS)
+    config = prometheus_config(
+        {"joulefloor": [daemon.address]},
+        interval_s=SCRAPE_S,
+        rules=rules,
+        alertmanagers=[alertmanager.address] if alertmanager else [],
+    )
+    program = found["prometheus"]
+    prometheus = run.keep(
+        start_prometheus(
+            program,
+            run.directory,
+            config,
+            port=free_port(PROMETHEUS_PORT),
+            resend_s=2,
+            stop=run.asked,
+        )
+    )
+    scraped = run.wait_for(
+        lambda: bool(instant(prometheus.url, 'up{job="joulefloor"} == 1')), FIRST_SCRAPE_S
+    )
+    state = "scrapes the daemon" if scraped else "has not reached the daemon yet"
+    detail = f"{program.version}, {state}, {len(rules)} rule files"
+    page = f"{prometheus.url}/{'graph' if answers(f'{prometheus.url}/graph') else 'api/v1/targets'}"
+    run.links.append(("Prometheus", f"{page}  ({detail})"))
+    run.alerting = alertmanager is not None
+    if alertmanager:
+        version = found["alertmanager"].version
+        run.links.append(("Alertmanager", f"{alertmanager.url}/  ({version})"))
+    add_grafana(run, prometheus)
+
+
+def add_grafana(run: Run, prometheus: Peer) -> None:
+    """Start the machine's Grafana with our dashboards, or say that there is none."""
+    program = programs.locate("grafana", places=run.options.programs)
+    if program is None or not PROVISIONING.is_dir():
+        run.links.append(("Grafana", "none on this machine; import dashboards/*.json into yours"))
+        return
+    try:
+        grafana = run.keep(start_grafana(program, run.directory, prometheus.url, run.asked))
+    except PeerError as error:
+        # Pictures are a convenience here: the daemon and its alerts go on without them.
+        run.links.append(("Grafana", str(error).splitlines()[0]))
+        return
+    run.links.append(("Grafana", f"{grafana.url}/dashboards  ({program.version})"))
+
+
+def rule_files(folder: Path) -> list[Path]:
+    """List the YAML files of a folder that hold rule groups, and not tests or other examples."""
+    return [
+        path
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+        if isinstance(content := yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+        and "groups" in content
+    ]
+
+
+def print_alert(alert: Alert) -> None:
+    """Show one delivered alert on a line."""
+    severity = alert.labels.get("severity", "")
+    summary = alert.annotations.get("summary", "")
+    print(f"{time.strftime('%H:%M:%S')}  {alert.status:<8}  {severity:<8}  {alert.name}  {summary}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

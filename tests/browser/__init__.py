@@ -1,0 +1,1 @@
+"""Dashboards and pages, drawn in a real browser."""

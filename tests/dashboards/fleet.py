@@ -1,0 +1,169 @@
+"""A small fleet of real daemons for the dashboards: invented, recorded, virtual, and one that is dead.
+
+The recorded machine lives: a thread moves its counters as its kernel would. It also has what an
+operator must see: a counter that wraps, one that starts anew, and a sensor that answers nonsense.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import yaml
+
+from stack.processes import LOOPBACK, Peer, free_port, launch
+from tests.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+JOB: Final = "joulefloor"
+DEAD: Final = "node-4"
+STEP_S: Final = 0.25
+SIMULATED: Final = {
+    "sources": {
+        "simulated": {"enabled": True},
+        **dict.fromkeys(
+            ("cpu", "hwmon", "links", "model", "rapl", "thermal"), {"enabled": False}
+        ),
+    }
+}
+RECORDED: Final = {
+    "static_power": {"start": {"cpu": "38W", "dram": "6W"}},
+    "sources": {"simulated": {"enabled": False}},
+}
+POWERCAP: Final = "sys/devices/virtual/powercap"
+INTEL_WATTS: Final = {
+    f"{POWERCAP}/intel-rapl/intel-rapl:0/energy_uj": 96.0,
+    f"{POWERCAP}/intel-rapl-mmio/intel-rapl-mmio:0/energy_uj": 96.0,
+    f"{POWERCAP}/intel-rapl/intel-rapl:0/intel-rapl:0:0/energy_uj": 71.0,
+    f"{POWERCAP}/intel-rapl/intel-rapl:0/intel-rapl:0:1/energy_uj": 17.0,
+    f"{POWERCAP}/intel-rapl-mmio/intel-rapl-mmio:0/intel-rapl-mmio:0:0/energy_uj": 17.0,
+    # Its recorded value lies 0.3 J below the end of its range: it wraps within seconds.
+    f"{POWERCAP}/intel-rapl/intel-rapl:1/energy_uj": 88.0,
+    f"{POWERCAP}/intel-rapl/intel-rapl:1/intel-rapl:1:0/energy_uj": 64.0,
+    f"{POWERCAP}/intel-rapl/intel-rapl:1/intel-rapl:1:1/energy_uj": 15.0,
+}
+RESET: Final = f"{POWERCAP}/intel-rapl/intel-rapl:1/intel-rapl:1:1/energy_uj"
+RESET_AFTER_S: Final = 4.0
+WALL: Final = "sys/devices/LNXSYSTM:00/ACPI000D:00/power1_average"
+WALL_WATTS: Final = 412.0
+SWING: Final = 0.12
+SWING_S: Final = 240.0
+
+
+class Node(NamedTuple):
+    """One target: its name, the labels of its place, its machine and its configuration."""
+
+    name: str
+    place: Mapping[str, str]
+    host_file: str | None
+    config: Mapping[str, object]
+
+
+NODES: Final = (
+    Node("node-1", {"cluster": "berlin", "rack": "a1"}, None, SIMULATED),
+    Node("node-2", {"cluster": "berlin", "rack": "a2"}, "intel-2s", RECORDED),
+    # As most people begin: no cluster label anywhere.
+    Node("node-3", {}, "vm-cloud-xeon", RECORDED),
+)
+
+
+class Target(NamedTuple):
+    """What Prometheus scrapes: an address and the labels it attaches."""
+
+    address: str
+    labels: Mapping[str, str]
+
+
+@contextmanager
+def fleet(directory: Path) -> Iterator[list[Target]]:
+    """Start a daemon per node, move the recorded ones, and list all targets."""
+    with ExitStack() as started:
+        targets = []
+        for node in NODES:
+            peer = started.enter_context(_daemon(node, directory / node.name))
+            targets.append(Target(peer.address, {"instance": node.name, **node.place}))
+        dead = {"instance": DEAD, "cluster": "berlin", "rack": "a2"}
+        yield [*targets, Target(f"{LOOPBACK}:{free_port()}", dead)]
+
+
+@contextmanager
+def _daemon(node: Node, directory: Path) -> Iterator[Peer]:
+    directory.mkdir(parents=True)
+    config = directory / "joulefloor.yaml"
+    config.write_text(yaml.safe_dump(dict(node.config)), encoding="utf-8")
+    port = free_port()
+    command: list[str | Path] = [
+        Path(sys.executable).parent / "joulefloor",
+        "run",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        f"--config.file={config}",
+    ]
+    with ExitStack() as started:
+        if node.host_file:
+            machine = Machine(directory / "root", host_file=node.host_file)
+            command.append(f"--path.rootfs={machine.root}")
+            started.enter_context(_moving(machine))
+        peer = started.enter_context(launch(JOB, command, port=port, directory=directory))
+        yield peer.await_ready("/readyz")
+
+
+@contextmanager
+def _moving(machine: Machine) -> Iterator[None]:
+    """Let the machine's counters run until the block ends."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_move, args=(machine, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _move(machine: Machine, stop: threading.Event) -> None:
+    began = last = time.monotonic()
+    reset = False
+    while not stop.wait(STEP_S):
+        now = time.monotonic()
+        swing = 1 + SWING * math.sin(2 * math.pi * now / SWING_S)
+        _use_cpus(machine, now - last, 0.3 * swing)
+        for path, watts in INTEL_WATTS.items():
+            _add_energy(machine, path, watts * swing * (now - last))
+        if (machine.root / WALL).exists():
+            _put(machine, WALL, str(round(WALL_WATTS * swing * 1e6)))
+            if not reset and now - began > RESET_AFTER_S:
+                reset = True
+                _put(machine, RESET, "1000000")
+        last = now
+
+
+def _add_energy(machine: Machine, path: str, joules: float) -> None:
+    raw = machine.host.text_or(path, "")
+    if raw:
+        span = int(machine.host.text_or(path.replace("energy_uj", "max_energy_range_uj"), "0"))
+        _put(machine, path, str((int(raw) + round(joules * 1e6)) % (span + 1)))
+
+
+def _use_cpus(machine: Machine, seconds: float, busy: float) -> None:
+    lines = [line.split() for line in machine.host.text_or("proc/stat", "").splitlines()]
+    cpus = sum(words[0].startswith("cpu") and words[0] != "cpu" for words in lines)
+    for words in lines:
+        if words[0].startswith("cpu"):
+            ticks = seconds * 100 * (cpus if words[0] == "cpu" else 1)
+            words[1] = str(int(words[1]) + round(ticks * busy))
+            words[4] = str(int(words[4]) + round(ticks * (1 - busy)))
+    _put(machine, "proc/stat", "\n".join(" ".join(words) for words in lines))
+
+
+def _put(machine: Machine, path: str, text: str) -> None:
+    """Replace a file's content in one write, so that no reader meets it half done."""
+    file = machine.root / path
+    with file.open("r+b", buffering=0) as raw:
+        raw.write(text.encode().ljust(file.stat().st_size, b"\n"))

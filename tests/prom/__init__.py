@@ -1,0 +1,1 @@
+"""Rules, scrapes and alerts on real servers."""
