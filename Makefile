@@ -36,7 +36,7 @@ fmt: $(VENV)/.tests ## format, and mend what the linter can mend
 	$(PY) -m ruff format .
 
 golden: $(VENV)/.tests ## write the expected /metrics of every recorded machine anew; the diff is the review
-	$(PY) -m pytest -q -k golden --update-golden
+	$(PY) -m pytest -q tests/golden --update-golden
 
 generate: $(VENV)/.tests ## write the generated files anew
 	$(PY) -m joulefloor.reference exporter

@@ -49,6 +49,16 @@ def prometheus_config(
     return config
 
 
+def rule_files(folder: Path) -> list[Path]:
+    """List the YAML files of a folder that hold rule groups, and not tests or other examples."""
+    return [
+        path
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+        if isinstance(content := yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+        and "groups" in content
+    ]
+
+
 def start_prometheus(
     program: Program,
     directory: Path,

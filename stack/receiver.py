@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -97,3 +98,10 @@ def parse_delivery(delivery: dict[str, Any]) -> list[Alert]:
         Alert(alert["status"], dict(alert["labels"]), dict(alert["annotations"]))
         for alert in delivery["alerts"]
     ]
+
+
+def show(alert: Alert) -> None:
+    """Show one delivered alert on a line."""
+    severity = alert.labels.get("severity", "")
+    summary = alert.annotations.get("summary", "")
+    print(f"{time.strftime('%H:%M:%S')}  {alert.status:<8}  {severity:<8}  {alert.name}  {summary}")

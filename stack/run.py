@@ -17,14 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import yaml
-
 from stack import programs
 from stack.grafana import PROVISIONING, start_grafana
-from stack.peers import prometheus_config, start_alertmanager, start_prometheus
+from stack.peers import prometheus_config, rule_files, start_alertmanager, start_prometheus
 from stack.processes import LOOPBACK, Peer, PeerError, Stopped, free_port, launch
 from stack.query import QueryError, answers, instant
-from stack.receiver import Alert, AlertReceiver
+from stack.receiver import AlertReceiver, show
 from stack.report import read_gaps, read_meters, word_links, word_report
 
 if TYPE_CHECKING:
@@ -202,7 +200,7 @@ def watch(run: Run, daemon: Peer, found: dict[str, Program]) -> None:
     """Start Prometheus over the daemon, with Alertmanager and Grafana where there are any."""
     alertmanager = None
     if "alertmanager" in found:
-        receiver = run.started.enter_context(AlertReceiver(print_alert))
+        receiver = run.started.enter_context(AlertReceiver(show))
         alertmanager = run.keep(
             start_alertmanager(
                 found["alertmanager"],
@@ -257,23 +255,6 @@ def add_grafana(run: Run, prometheus: Peer) -> None:
         run.links.append(("Grafana", str(error).splitlines()[0]))
         return
     run.links.append(("Grafana", f"{grafana.url}/dashboards  ({program.version})"))
-
-
-def rule_files(folder: Path) -> list[Path]:
-    """List the YAML files of a folder that hold rule groups, and not tests or other examples."""
-    return [
-        path
-        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-        if isinstance(content := yaml.safe_load(path.read_text(encoding="utf-8")), dict)
-        and "groups" in content
-    ]
-
-
-def print_alert(alert: Alert) -> None:
-    """Show one delivered alert on a line."""
-    severity = alert.labels.get("severity", "")
-    summary = alert.annotations.get("summary", "")
-    print(f"{time.strftime('%H:%M:%S')}  {alert.status:<8}  {severity:<8}  {alert.name}  {summary}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import binascii
 import hashlib
 import os
 from collections import OrderedDict
-from queue import Full, Queue
+from contextlib import suppress
+from queue import Empty, Full, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,8 +88,9 @@ class Passwords:
 
     def close(self) -> None:
         """Let the worker end after its current check."""
-        while not self._checks.empty():
-            self._checks.get_nowait()
+        with suppress(Empty):
+            while True:
+                self._checks.get_nowait()
         self._checks.put_nowait(None)
 
     def _memory(self, user: str, password: bytes) -> bytes:

@@ -33,8 +33,8 @@ class Rules(NamedTuple):
 
     `prefer`: source labels, best first. `sink_celsius`: heat sink temperature while none is
     measured. `static_watts`: start value of the static power per component, W.
-    `cpus`: CPUs of the machine, for the daemon's own share. `model_patience_s`: a modelled meter is
-    elected only if no real meter of its component has answered by then.
+    `cpus`: CPUs of the machine, for the daemon's own share. `model_patience_s`: how long a
+    model waits for sources that have not answered yet before it may be elected.
     """
 
     prefer: tuple[str, ...] = ()
@@ -113,10 +113,11 @@ class Ledger:
         for level in self._levels.values():
             level.before = None
 
-    def close(self, now_ns: int, own_cpu_s: float) -> None:
+    def close(self, now_ns: int, own_cpu_s: float, *, complete: bool = True) -> None:
         """End of a tick at `now_ns`: elect, write energies, learn baselines, write floors.
 
-        `own_cpu_s`: CPU seconds this daemon has used so far.
+        `own_cpu_s`: CPU seconds this daemon has used so far. `complete`: every source has answered
+        at least once, so that no meter can still turn up.
         """
         self._first_ns = self._first_ns or now_ns
         seconds = (now_ns - (self._closed_ns or now_ns)) / NANOSECONDS_PER_SECOND
@@ -126,7 +127,7 @@ class Ledger:
             if not meter.modelled and meter.live(now_ns) and meter.identity.level != "part"
         }
         patience_ns = self._rules.model_patience_s * NANOSECONDS_PER_SECOND
-        patient = now_ns - self._first_ns < patience_ns
+        patient = not complete and now_ns - self._first_ns < patience_ns
         for device in self._devices.values():
             allow = not patient and device.identity.component not in metered
             self._write_device(device, device.elect(now_ns, self._rules.prefer, allow_model=allow))

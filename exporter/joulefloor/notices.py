@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _METERS = ("rapl", "hwmon")
 """Sources that measure power where a machine has a meter: their absence is worth a sentence."""
 _MENDABLE = {Reason.DENIED, Reason.UNSUPPORTED}
+_LAG = 0.9
+"""A node meter this far below its parts is worth a sentence; meters lag each other a little."""
 _HARMLESS = {"wrap"}
 _EVENTS = {
     "reset": "began to count anew{times}; the step was not counted as energy",
@@ -50,17 +52,20 @@ def find_notices(
     *,
     methods: set[str],
     modelled: set[str],
-    has_node_meter: bool,
+    node_watts: float | None,
+    parts_watts: float,
     events: Mapping[tuple[str, ...], float],
 ) -> tuple[Notice, ...]:
     """Say what an on-call engineer should know about one snapshot.
 
     `methods`: of all powers known now; `modelled`: components that are; `events`: counts by
-    (source, component, device, event).
+    (source, component, device, event); `node_watts`: the node's own meter, None without one;
+    `parts_watts`: the sum of components.
     """
     found = [
         *(notice for health in snapshot.health for notice in _about(health)),
-        *_about_power(snapshot, methods, modelled, has_node_meter=has_node_meter),
+        *_about_power(snapshot, methods, modelled),
+        *_about_node(methods, node_watts, parts_watts),
         *_about_events(events),
     ]
     order = list(Severity)
@@ -90,9 +95,7 @@ def _about_faults(health: Health) -> Iterator[Notice]:
         yield Notice(Severity.WARNING, health.name, _sentence(words, first.detail))
 
 
-def _about_power(
-    snapshot: Snapshot, methods: set[str], modelled: set[str], *, has_node_meter: bool
-) -> Iterator[Notice]:
+def _about_power(snapshot: Snapshot, methods: set[str], modelled: set[str]) -> Iterator[Notice]:
     waiting = any(health.up is None and health.reason is None for health in snapshot.health)
     if (waiting or snapshot.seq == 0) and not methods:
         yield Notice(Severity.INFO, "power", "The first readings are on their way.")
@@ -117,10 +120,21 @@ def _about_power(
         yield Notice(Severity.INFO, "power", words)
     if "measured" not in methods and "simulated" not in methods:
         yield from _absent_meters(snapshot)
-    if methods and not has_node_meter:
+
+
+def _about_node(
+    methods: set[str], node_watts: float | None, parts_watts: float
+) -> Iterator[Notice]:
+    if methods and node_watts is None:
         words = (
             "No wall meter: the total is the sum of the components; what no meter covers, such as "
             "boards and power supply losses, is not in it."
+        )
+        yield Notice(Severity.INFO, "node", words)
+    elif node_watts is not None and node_watts < _LAG * parts_watts:
+        words = (
+            f"The node meter reads {node_watts:.0f} W, its parts together {parts_watts:.0f} W: "
+            "one of them lags or measures wrongly."
         )
         yield Notice(Severity.INFO, "node", words)
 

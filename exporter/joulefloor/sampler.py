@@ -56,6 +56,7 @@ class Runner:
         self.asked_ns = 0
         self.due_ns = 0
         self.busy = False
+        self.answered = False
         self.late = False
         self.failures = 0
         self.health = Health(source.name, None, detail="not read yet")
@@ -179,7 +180,8 @@ class Sampler:
         now_ns = max(now_ns, self._clock.monotonic_ns())
         for runner in self.runners:
             self._check_deadline(runner, now_ns)
-        self._ledger.close(now_ns, self._clock.process_cpu_s())
+        complete = all(runner.answered for runner in self.runners)
+        self._ledger.close(now_ns, self._clock.process_cpu_s(), complete=complete)
         self._publish(now_ns, max(0, now_ns - due_ns))
 
     def _notice_suspend(self) -> None:
@@ -207,6 +209,7 @@ class Sampler:
     def _fold(self, result: Result) -> None:
         runner, failure = result.runner, result.failure
         runner.busy = runner.late = False
+        runner.answered = True
         took_s = (result.finished_ns - result.started_ns) / NANOSECONDS_PER_SECOND
         if failure is not None:
             self._fail(runner, failure, took_s, result.trace)

@@ -156,7 +156,8 @@ def read_status(snapshot: Snapshot, *, host: str, version: str, uptime_s: float)
             snapshot,
             methods=methods,
             modelled={row.component for row in components if row.method == "modelled"},
-            has_node_meter=any(row.watts is not None for row in node),
+            node_watts=next((row.watts for row in node if row.watts is not None), None),
+            parts_watts=sum(row.watts or 0.0 for row in components),
             events=events,
         ),
     )

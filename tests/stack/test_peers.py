@@ -14,6 +14,7 @@ import pytest
 from stack.grafana import start_grafana
 from stack.peers import (
     prometheus_config,
+    rule_files,
     start_alertmanager,
     start_prometheus,
     start_victoriametrics,
@@ -24,7 +25,6 @@ from stack.programs import Program, locate, parse_places, stated_version
 from stack.query import QueryError, eventually, fetch, instant, over_range
 from stack.receiver import Alert, AlertReceiver
 from stack.report import Gap, Meter, word_report
-from stack.run import rule_files
 from tests.prom.required import require
 
 if TYPE_CHECKING:

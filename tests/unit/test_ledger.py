@@ -45,6 +45,8 @@ class Book:
         after_s: float = 1.0,
         silent: tuple[str, ...] = (),
         faults: tuple[Fault, ...] = (),
+        *,
+        complete: bool = True,
     ) -> None:
         """One tick: every channel reads its value; sources in `silent` give nothing."""
         self.now_s += after_s
@@ -57,7 +59,7 @@ class Book:
             self.ledger.fold(source, 1.0, Batch(tuple(readings), faults))
         for source in silent:
             self.ledger.silence(source)
-        self.ledger.close(at_ns, self.own_cpu_s)
+        self.ledger.close(at_ns, self.own_cpu_s, complete=complete)
 
     def samples(self, metric: catalogue.Metric) -> dict[tuple[str, ...], float]:
         layout, values = self.board.freeze()
@@ -137,7 +139,8 @@ def test_a_model_waits_for_meters_that_answer_late() -> None:
     rapl, model = meter("rapl"), meter("model")
     for second in range(10):
         values = {model: 20.0 * second}
-        book.tick(values if second < 3 else {**values, rapl: 50.0 * second})
+        late = second < 3
+        book.tick(values if late else {**values, rapl: 50.0 * second}, complete=not late)
     assert list(book.energy) == [rapl.labels]
 
 
