@@ -40,9 +40,6 @@ class ManualClock:
     def process_cpu_s(self) -> float:
         return self.cpu_s
 
-    def sleep_until_ns(self, monotonic_ns: int) -> None:
-        self.now_ns = max(self.now_ns, monotonic_ns)
-
     def advance(self, seconds: float) -> None:
         """Let time pass, awake."""
         self.now_ns += round(seconds * NANOSECONDS_PER_SECOND)

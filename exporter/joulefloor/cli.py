@@ -12,51 +12,46 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from joulefloor import __version__
-from joulefloor.assembly import build_sampler, build_sources, check_root, probe
+from joulefloor import __version__, flags
 from joulefloor.clock import SystemClock
 from joulefloor.errors import JoulefloorError
+from joulefloor.flags import UNUSABLE
 from joulefloor.host import Host
 from joulefloor.log import Log, Severity
 from joulefloor.plugins import installed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from joulefloor.assembly import Built, Probe
     from joulefloor.config import Config
+    from joulefloor.flags import Flag
     from joulefloor.sources import Source
 
-UNUSABLE = 2
+    Command = Callable[..., Any]
 
-_config = click.option(
-    "--config.file",
-    "config_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="YAML configuration; without it every source runs with its defaults.",
-)
-_root = click.option(
-    "--path.rootfs",
-    "rootfs",
-    type=click.Path(path_type=Path),
-    default=Path("/"),
-    show_default=True,
-    metavar="DIR",
-    help="Where the host's root is mounted (in a container: /host).",
-)
-_level = click.option(
-    "--log.level",
-    "log_level",
-    type=click.Choice([severity.name.lower() for severity in Severity]),
-    default="info",
-    show_default=True,
-)
-_format = click.option(
-    "--log.format",
-    "log_format",
-    type=click.Choice(["logfmt", "json"]),
-    default="logfmt",
-    show_default=True,
-)
+
+def _option(flag: Flag) -> Callable[[Command], Command]:
+    """A flag of the daemon as click shows it."""
+    kind: click.ParamType[Any] | None = None
+    if flag.is_path:
+        kind = click.Path(path_type=Path)
+    elif flag.choices:
+        kind = click.Choice(flag.choices)
+    return click.option(
+        f"--{flag.name}",
+        flag.field,
+        type=kind,
+        multiple=flag.many,
+        default=flag.default,
+        show_default=flag.shown,
+        metavar=flag.metavar,
+        help=flag.help or None,
+    )
+
+
+_config = _option(flags.CONFIG)
+_root = _option(flags.ROOT)
 _output = click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
@@ -94,43 +89,25 @@ def _load(config_file: Path | None) -> Config:
 
 
 def _build(config: Config, rootfs: Path) -> tuple[Built, ...]:
+    from joulefloor.assembly import build_sources, check_root  # noqa: PLC0415  # not for --help
+
     check_root(rootfs)
     return build_sources(config, installed(), Host(rootfs), SystemClock())
 
 
+def _all_of_run(command: Command) -> Command:
+    for flag in reversed(flags.RUN):
+        command = _option(flag)(command)
+    return command
+
+
 @cli.command()
-@_config
-@click.option(
-    "--web.listen-address",
-    "addresses",
-    multiple=True,
-    default=(":13806",),
-    show_default=True,
-    metavar="[HOST]:PORT",
-    help="Where to serve; may be given several times.",
-)
-@click.option(
-    "--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, metavar="PATH"
-)
-@click.option(
-    "--web.config.file",
-    "web_config_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="TLS, client certificates and basic auth, in the format of the Prometheus exporters.",
-)
-@_root
-@_level
-@_format
+@_all_of_run
 def run(**options: Any) -> None:  # noqa: ANN401  # click hands over keywords
     """Run the daemon until SIGTERM or Ctrl-C."""
-    from joulefloor.daemon import Options, serve  # noqa: PLC0415  # server code, only here
+    from joulefloor.daemon import serve  # noqa: PLC0415  # server code, only here
 
-    serve(_load(options["config_file"]), Options(**_daemon_options(options)))
-
-
-def _daemon_options(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key != "config_file"}
+    serve(flags.Options(**options))
 
 
 @cli.command()
@@ -139,6 +116,8 @@ def _daemon_options(options: dict[str, Any]) -> dict[str, Any]:
 @_output
 def sources(config_file: Path | None, rootfs: Path, output: str) -> None:
     """Show what this machine offers, what is denied or absent, and how to mend it."""
+    from joulefloor.assembly import probe  # noqa: PLC0415  # not for --help
+
     built = _build(_load(config_file), rootfs)
     probes = [probe(source) for _, source, _ in built]
     if output == "json":
@@ -172,6 +151,7 @@ def check_config(file: Path) -> None:
 @_root
 def capture(file: Path, rootfs: Path) -> None:
     """Write this machine's meters to FILE as a host fixture, identities masked ("-": stdout)."""
+    from joulefloor.assembly import build_sources, check_root  # noqa: PLC0415  # not for --help
     from joulefloor.capture import capture as record  # noqa: PLC0415  # only here
 
     check_root(rootfs)
@@ -213,6 +193,7 @@ def measure(
     command: tuple[str, ...],
 ) -> None:
     """Run COMMAND and print the joules the machine spent; its exit code passes through."""
+    from joulefloor.assembly import build_sampler  # noqa: PLC0415  # not for --help
     from joulefloor.measure import measure as spend  # noqa: PLC0415  # only here
     from joulefloor.measure import report, report_json  # noqa: PLC0415  # only here
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from joulefloor.units import NANOSECONDS_PER_SECOND
-
 
 class Clock(Protocol):
     """What the daemon may ask of time."""
@@ -22,9 +20,6 @@ class Clock(Protocol):
 
     def process_cpu_s(self) -> float:
         """CPU seconds this process has used, all threads."""
-
-    def sleep_until_ns(self, monotonic_ns: int) -> None:
-        """Return at or after the given instant of `monotonic_ns`."""
 
 
 class SystemClock:
@@ -45,9 +40,3 @@ class SystemClock:
     def process_cpu_s(self) -> float:
         """CLOCK_PROCESS_CPUTIME_ID."""
         return time.process_time()
-
-    def sleep_until_ns(self, monotonic_ns: int) -> None:
-        """Sleep for what is left; oversleeping is left to the caller to measure."""
-        left = monotonic_ns - time.monotonic_ns()
-        if left > 0:
-            time.sleep(left / NANOSECONDS_PER_SECOND)

@@ -10,14 +10,13 @@ from collections.abc import Mapping  # noqa: TC003  # read by get_type_hints
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from joulefloor.decode import Decoder
 from joulefloor.errors import ConfigError, Problem
 from joulefloor.units import Celsius, Seconds, Watts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from joulefloor.decode import Node
+    from joulefloor.decode import Decoder, Node
     from joulefloor.plugins import Plugin
 
 MAX_BYTES = 1_048_576
@@ -135,6 +134,8 @@ def load(path: Path | None, plugins: Mapping[str, Plugin]) -> Config:
     """
     if path is None:
         return Config(sources=_sources(None, None, plugins))
+    from joulefloor.decode import Decoder  # noqa: PLC0415  # as yaml: only when there is a file
+
     node = load_yaml(path)
     decoder = Decoder(str(path))
     known = [*SECTIONS, "sources"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from joulefloor import __version__
 from joulefloor.assembly import build_sampler, build_sources, check_required, check_root
 from joulefloor.clock import SystemClock
+from joulefloor.config import load
 from joulefloor.exposition import Renderer
 from joulefloor.host import Host
 from joulefloor.log import Log, Severity
@@ -18,7 +19,7 @@ from joulefloor.server import Server
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from joulefloor.config import Config
+    from joulefloor.flags import Options
     from joulefloor.sampler import Sampler
     from joulefloor.webconfig import WebConfig
 
@@ -26,18 +27,7 @@ STOP_S = 1.0
 """Time for the sources to end; a hung one is left behind."""
 
 
-class Options(NamedTuple):
-    """The flags of `run` that are no configuration."""
-
-    addresses: tuple[str, ...]
-    telemetry_path: str
-    web_config_file: Path | None
-    rootfs: Path
-    log_level: str
-    log_format: str
-
-
-def serve(config: Config, options: Options) -> None:
+def serve(options: Options) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
@@ -47,9 +37,11 @@ def serve(config: Config, options: Options) -> None:
     started_ns = clock.monotonic_ns()
     severity = Severity[options.log_level.upper()]
     log = Log(clock, severity, as_json=options.log_format == "json")
+    plugins = installed()
+    config = load(options.config_file, plugins)
     check_root(options.rootfs)
     host = Host(options.rootfs)
-    built = build_sources(config, installed(), host, clock)
+    built = build_sources(config, plugins, host, clock)
     check_required(built)
     sampler = build_sampler(config, tuple(source for _, source, _ in built), clock, log)
     name = host.text_or("proc/sys/kernel/hostname", "this machine")

@@ -7,7 +7,6 @@ in cooling work. The floor at the die temperature is exported beside it where a 
 
 from __future__ import annotations
 
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from joulefloor import catalogue
@@ -55,7 +54,9 @@ class Floor:
             if (value := _above_zero(board, cell)) is not None
         ]
         measured = bool(temperatures)
-        sink = kelvin_from_celsius(fmean(temperatures)) if measured else self._configured
+        sink = self._configured
+        if measured:
+            sink = kelvin_from_celsius(sum(temperatures) / len(temperatures))
         for method, value in (("measured", measured), ("configured", not measured)):
             cell = board.cell(catalogue.REFERENCE_TEMPERATURE, ("sink", method), OWNER)
             if value:

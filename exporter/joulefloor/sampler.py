@@ -167,7 +167,8 @@ class Sampler:
             behind_ns = self._clock.monotonic_ns() - due_ns
             if behind_ns > self._tick_ns:
                 due_ns += behind_ns - behind_ns % self._tick_ns
-            self._clock.sleep_until_ns(due_ns)
+            left_ns = due_ns - self._clock.monotonic_ns()
+            self._stop.wait(max(0.0, left_ns / NANOSECONDS_PER_SECOND))
 
     def tick(self, due_ns: int) -> None:
         """Ask what is due, fold what came, publish. `due_ns` is when this tick should begin."""
