@@ -6,7 +6,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics
-  chromium fonts-dejavu-core strace valgrind openssl curl)
+  chromium fonts-dejavu-core strace valgrind openssl curl util-linux
+  gcc libc6-dev)
 OPTIONAL=(fonts-inter)
 NEWER=(prometheus prometheus-alertmanager victoria-metrics)
 NEWER_PROGRAMS=(prometheus promtool prometheus-alertmanager victoria-metrics)
