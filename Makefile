@@ -7,7 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 # What mypy and ruff look at: the folders of Python that this checkout has.
-CODE := exporter/joulefloor tests stack $(patsubst %/,%,$(sort $(dir $(wildcard dashboards/*.py benchmarks/*.py))))
+CODE := exporter/joulefloor tests stack $(patsubst %/,%,$(sort $(dir $(wildcard dashboards/*.py benchmarks/*.py docker/*.py))))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run demo test check fmt golden generate bench clean
@@ -36,10 +36,12 @@ fmt: $(VENV)/.tests ## format, and mend what the linter can mend
 	$(PY) -m ruff format .
 
 golden: $(VENV)/.tests ## write the expected /metrics of every recorded machine anew; the diff is the review
-	$(PY) -m pytest -q tests/golden --update-golden
+	$(PY) -m pytest -q tests/golden tests/chart --update-golden
 
 generate: $(VENV)/.tests ## write the generated files anew
 	$(PY) -m joulefloor.reference exporter
+	$(PY) -m dashboards
+	$(PY) -m tests.chart.values_table
 
 bench: $(VENV)/.tests ## measure the daemon beside node_exporter
 	$(PY) -m benchmarks $(ARGS)

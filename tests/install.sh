@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 PACKAGES=(prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics
   chromium fonts-dejavu-core strace valgrind openssl curl util-linux
-  gcc libc6-dev)
+  gcc libc6-dev docker.io iptables debootstrap)
 OPTIONAL=(fonts-inter)
 NEWER=(prometheus prometheus-alertmanager victoria-metrics)
 NEWER_PROGRAMS=(prometheus promtool prometheus-alertmanager victoria-metrics)

@@ -88,12 +88,15 @@ def settle(
     of the machine (0..1) at this time, None if unknown.
     """
     base = account.base
+    power = reading.channel.measures is Measures.POWER
+    if reading.value < 0 or (power and reading.value > reading.channel.max_watts):
+        return Settled(account._replace(watts=None), event=Event.REJECTED)
     if base is None:
         started = Base(reading.value, reading.at_ns)
         return Settled(account._replace(base=started, moved_ns=reading.at_ns, suspect=None))
     if reading.at_ns <= base.at_ns:
         return Settled(account)
-    if reading.channel.measures is Measures.POWER:
+    if power:
         return _settle_power(account, base, reading, gap_limit_s, witness)
     return _settle_counter(account, base, reading)
 
@@ -115,8 +118,6 @@ def _step(channel: Channel, base: Base, raw: float, dt_s: float) -> _Step | None
     ceiling = channel.max_watts * (dt_s + COUNTER_SLACK_S)
     span = channel.wraps_at_joules
     delta = raw - base.raw
-    if raw < 0:
-        return None
     if delta < 0:
         if span is None or raw > span:
             return None
@@ -178,8 +179,6 @@ def _settle_power(
     account: Account, base: Base, reading: Reading, gap_limit_s: float, witness: float | None
 ) -> Settled:
     watts, at_ns, channel = reading.value, reading.at_ns, reading.channel
-    if not 0 <= watts <= channel.max_watts:
-        return Settled(account._replace(watts=None), event=Event.REJECTED)
     now = Base(watts, at_ns)
     dt_s = (at_ns - base.at_ns) / NANOSECONDS_PER_SECOND
     if dt_s > gap_limit_s:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from joulefloor.account import (
@@ -230,6 +230,7 @@ def test_garbage_never_lowers_joules_nor_credits_more_than_physics_allows(
 
 
 @given(st.lists(st.tuples(st.floats(-10, 6_000), st.floats(0.1, 40)), max_size=80), st.booleans())
+@example([(-1.0, 1.0), (0.0, 1.0)], False)  # as hypothesis found it
 def test_integrated_power_never_lowers_joules(
     readings: list[tuple[float, float]], witnessed: bool
 ) -> None:

@@ -1,0 +1,1 @@
+"""Tests of the Helm chart with the real helm, both majors, as a folder and as a package."""
