@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 ALERTS: Final = ROOT / "alerts"
-RULE_FILES: Final = (ALERTS / "recording.yaml", ALERTS / "alerting.yaml")
+RECORDING: Final = tuple(
+    ALERTS / f"{name}.yaml" for name in ("recording", "link-energy", "servers", "inference")
+)
+ALERTING: Final = (ALERTS / "alerting.yaml", ALERTS / "inference-alerts.yaml")
+RULE_FILES: Final = (*RECORDING, *ALERTING)
+EXPOSITIONS: Final = ROOT / "tests" / "prom" / "expositions"
 RULE_TESTS: Final = tuple(sorted((ALERTS / "tests").glob("*.yaml")))
 _DURATION: Final = re.compile(r"(\d+)([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -45,6 +51,7 @@ def groups() -> Iterator[Mapping[str, Any]]:
         yield from yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
 
 
+@cache
 def rules() -> tuple[Rule, ...]:
     """Every rule, in order of evaluation."""
     return tuple(
@@ -62,11 +69,35 @@ def rules() -> tuple[Rule, ...]:
     )
 
 
+@cache
+def foreign_metrics() -> dict[str, tuple[str, frozenset[str]]]:
+    """Metrics of inference servers, from their sample expositions: type and labels by name."""
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for path in sorted(EXPOSITIONS.glob("*.txt")):
+        kind = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("# TYPE "):
+                kind = line.split()[3]
+            elif line and not line.startswith("#"):
+                name, labels = re.split(r"[ {]", line, maxsplit=1)[0], re.findall(r"(\w+)=\"", line)
+                known = found.get(name, ("", frozenset[str]()))[1]
+                found[name] = ("gauge" if kind == "gauge" else "counter", known | {*labels})
+    return found
+
+
+@cache
 def recorded_names() -> frozenset[str]:
     """Names of all recorded series."""
     return frozenset(rule.record for rule in rules() if rule.record)
 
 
+@cache
+def rule_tests() -> Mapping[Path, Any]:
+    """Every promtool test file, as written."""
+    return {path: yaml.safe_load(path.read_text(encoding="utf-8")) for path in RULE_TESTS}
+
+
+@cache
 def expectations() -> tuple[Expected, ...]:
     """Every alert check of every promtool test."""
     return tuple(
@@ -75,8 +106,8 @@ def expectations() -> tuple[Expected, ...]:
             check["alertname"],
             tuple(alert["exp_labels"] for alert in check["exp_alerts"]),
         )
-        for path in RULE_TESTS
-        for case in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+        for path, content in rule_tests().items()
+        for case in content["tests"]
         for check in case.get("alert_rule_test", ())
     )
 

@@ -19,13 +19,16 @@ from stack.programs import default_places
 from stack.query import fetch_json
 from tests.prom.required import NEWEST_FIRST, require
 from tests.rulefiles import (
+    ALERTING,
     ALERTS,
+    RECORDING,
     RULE_FILES,
     RULE_TESTS,
     Rule,
     expectations,
+    foreign_metrics,
     groups,
-    recorded_names,
+    rule_tests,
     rules,
     seconds,
 )
@@ -37,20 +40,21 @@ if TYPE_CHECKING:
     from stack.processes import Peer
     from stack.programs import Program
 
-RECORDING, ALERTING = RULE_FILES
 ALERTMANAGER: Final = ALERTS / "alertmanager.example.yml"
 RUNBOOK: Final = (ALERTS / "RUNBOOK.md").read_text(encoding="utf-8")
 RUNBOOK_URL: Final = "https://github.com/joulefloor/joulefloor/blob/main/alerts/RUNBOOK.md#"
 ALL_ALERTS: Final = tuple(rule for rule in rules() if rule.alert)
 SCRAPE_S: Final = 30.0
 SETTLE_S: Final = 20.0
-NAMES: Final = r"[a-z_]+"
+NAMES: Final = r"[a-z0-9_:]+"
 RANGED: Final = re.compile(rf"(\w+)\(\s*({NAMES})\s*(?:{{[^}}]*}})?\[(\w+)\]")
 ON_COUNTERS: Final = frozenset({"rate", "irate", "increase", "resets"})
 COMPARISON: Final = re.compile(r"(==|!=|>=?|<=?)\s*[-\d.]+\s*(?=$|\)|and|or|unless)", re.MULTILINE)
 AGGREGATION: Final = re.compile(r"(?<![:\w])(sum|max|min|count|avg)\b(?:\s+(by|without)\b)?")
-LEVELS: Final = {"node": 0, "rack": 2, "cluster": 1}
-"""Levels of recorded names; above the node, how many of cluster and rack stay as labels."""
+LEVELS: Final = frozenset(
+    "node rack cluster namespace workload model precision link".split()  # noqa: SIM905
+)
+"""Levels of recorded names."""
 
 
 def variant(rule: Rule) -> str:
@@ -102,7 +106,7 @@ def for_victoriametrics(file: Path) -> dict[str, Any]:
     `+ 0` drops the metric name, which VictoriaMetrics keeps through round().
     """
     test: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    test["rule_files"] = [str(path) for path in RULE_FILES]
+    test["rule_files"] = [str((file.parent / path).resolve()) for path in test["rule_files"]]
     for case in test["tests"]:
         case["metricsql_expr_test"] = [
             check | {"expr": f"({check['expr']}) + 0"} for check in case.pop("promql_expr_test", ())
@@ -116,8 +120,8 @@ def test_vmalert_loads_all_rules(vmalert: Program) -> None:
 
 def test_an_old_vmalert_loads_recording_rules_and_refuses_only_keep_firing_for() -> None:
     old = require("vmalert")
-    completed(old.path, "-dryRun", f"-rule={RECORDING}")
-    command = [str(old.path), "-dryRun", f"-rule={ALERTING}"]
+    completed(old.path, "-dryRun", *(f"-rule={path}" for path in RECORDING))
+    command = [str(old.path), "-dryRun", *(f"-rule={path}" for path in ALERTING)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         assert set(re.findall(r"unknown fields in rule: (.+)", done.stderr)) == {"keep_firing_for"}
@@ -132,6 +136,11 @@ def test_amtool_accepts_and_routes_the_example(places: tuple[Path, ...]) -> None
         option = f"--config.file={ALERTMANAGER}"
         said = completed(amtool.path, "config", "routes", "test", option, f"severity={severity}")
         assert said.split()[0] == receiver
+    option = f"--config.file={ALERTMANAGER}"
+    said = completed(
+        amtool.path, "config", "routes", "test", option, "severity=warning", "model=llama"
+    )
+    assert said.split()[0] == "models"
 
 
 def test_alertmanager_mutes_what_follows_from_a_worse_alert(
@@ -142,6 +151,10 @@ def test_alertmanager_mutes_what_follows_from_a_worse_alert(
         "JoulefloorSourceDown severity=warning instance=a source=rapl",
         "JoulefloorPowerAboveLimit severity=warning instance=b device=GPU-0",
         "JoulefloorMeterRejected severity=warning instance=c device=package-0",
+        "JoulefloorEnergyBudgetBurn severity=warning model=m window=6h",
+        "JoulefloorJoulesPerTokenRegressed severity=warning model=n",
+        "JoulefloorLandauerGapJumped severity=warning model=p",
+        "JoulefloorInferenceNotMeasurable severity=warning cluster=gone model=q",
     )
     heard = (
         "JoulefloorTargetDown severity=warning instance=a",
@@ -149,6 +162,11 @@ def test_alertmanager_mutes_what_follows_from_a_worse_alert(
         "JoulefloorPowerAboveLimit severity=warning instance=b device=GPU-1",
         "JoulefloorLedgerStalled severity=critical instance=c",
         "JoulefloorSourceDown severity=warning instance=d source=rapl",
+        "JoulefloorEnergyBudgetBurn severity=critical model=m window=1h",
+        "JoulefloorEnergyBudgetBurn severity=warning model=other window=6h",
+        "JoulefloorInferenceNotMeasurable severity=warning model=n",
+        "JoulefloorJoulesPerTokenRegressed severity=warning model=p",
+        "JoulefloorTargetsGone severity=critical cluster=gone",
     )
     with start_alertmanager(alertmanager, tmp_path, config) as peer:
         for alert in (*heard, *muted):
@@ -194,7 +212,8 @@ def test_groups_are_small_bounded_and_regular() -> None:
 
 
 def test_no_series_is_recorded_twice() -> None:
-    assert len(recorded_names()) == sum(bool(rule.record) for rule in rules())
+    recorded = [(rule.record, *sorted(rule.labels.items())) for rule in rules() if rule.record]
+    assert len(recorded) == len(set(recorded))
 
 
 @each_recorded
@@ -203,21 +222,22 @@ def test_recorded_names_say_level_metric_and_operations(rule: Rule) -> None:
     assert level in LEVELS
     assert re.fullmatch(r"joulefloor_[a-z_]+[a-z]", metric)
     assert not metric.endswith("_total")
-    assert re.fullmatch(r"(sum|diff|ratio|max|rate|increase)(\d+[mh])?", operations)
+    assert re.fullmatch(r"(sum|diff|ratio|max|quantile|rate|increase)(\d+[mhd])?", operations)
 
 
 @each_recorded
 def test_recorded_series_have_an_exact_test_and_no_device(rule: Rule) -> None:
-    cases = yaml.safe_load((ALERTS / "tests" / "recording.yaml").read_text(encoding="utf-8"))
     samples = [
         sample["labels"]
-        for case in cases["tests"]
-        for check in case["promql_expr_test"]
+        for content in rule_tests().values()
+        for case in content["tests"]
+        for check in case.get("promql_expr_test", ())
         if rule.record in check["expr"]
         for sample in check["exp_samples"]
     ]
     assert samples, f"no test expects a value of {rule.record}"
-    assert not [labels for labels in samples if re.search(r"\b(device|source|part)=", labels)]
+    found = [labels for labels in samples if re.search(r"\b(device|part|\w*pod)=", labels)]
+    assert not found
 
 
 # -- expressions ----------------------------------------------------------------------------------
@@ -226,6 +246,7 @@ def test_recorded_series_have_an_exact_test_and_no_device(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.record or variant(rule))
 def test_rates_are_of_counters_and_span_four_scrapes(rule: Rule) -> None:
     counters = {row.name for row in catalogue.METRICS if row.kind is Kind.COUNTER}
+    counters |= {name for name, (kind, _) in foreign_metrics().items() if kind == "counter"}
     for function, name, window in RANGED.findall(rule.expr):
         assert seconds(window) >= 4 * SCRAPE_S, f"{function}({name}[{window}])"
         if function in ON_COUNTERS:

@@ -10,7 +10,7 @@ import pytest
 
 from joulefloor import catalogue
 from joulefloor.catalogue import Kind
-from tests.rulefiles import ROOT, recorded_names
+from tests.rulefiles import ROOT, foreign_metrics, recorded_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +33,22 @@ PLACES: Final = (
 )
 TARGET_LABELS: Final = frozenset({"job", "instance", "cluster", "rack"})
 """Labels that scrape configurations set; rules may keep them and must do without the last two."""
-ALERT_LABELS: Final = frozenset({"alertname", "alertstate", "severity", "cost", "boundary"})
+POD_LABELS: Final = frozenset({"namespace", "pod"})
+"""Labels of the targets that are inference servers."""
+ALERT_LABELS: Final = frozenset(
+    {"alertname", "alertstate", "severity", "cost", "boundary", "missing", "window", "mismatch"}
+)
+INFERENCE_LABELS: Final = frozenset(
+    {"workload", "server", "role", "unit", "basis", "state", "definition", "factor", "pue_source"}
+)
 """Labels that rules themselves set."""
-LABELS_OF: Final = {row.name: frozenset(row.labels) for row in catalogue.METRICS}
-ALL_LABELS: Final = frozenset().union(*LABELS_OF.values(), TARGET_LABELS, ALERT_LABELS)
+FOREIGN: Final = {name: labels for name, (_, labels) in foreign_metrics().items()}
+"""Metrics of inference servers."""
+OWN: Final = {row.name: frozenset(row.labels) for row in catalogue.METRICS}
+LABELS_OF: Final = FOREIGN | OWN
+ALL_LABELS: Final = frozenset().union(
+    *LABELS_OF.values(), TARGET_LABELS, POD_LABELS, ALERT_LABELS, INFERENCE_LABELS
+)
 FAMILIES: Final = frozenset(
     row.name.removesuffix("_total").removesuffix("_info")
     for row in catalogue.METRICS
@@ -77,7 +89,7 @@ def strays(place: str, text: str) -> Iterator[Stray]:
 
 
 def stray_names(text: str) -> Iterator[tuple[int, str, frozenset[str]]]:
-    names = frozenset(LABELS_OF) | recorded_names()
+    names = frozenset(OWN) | recorded_names()
     for found in TOKEN.finditer(text):
         token, star = found.groups()
         if star:
@@ -103,14 +115,22 @@ def stray_labels(text: str) -> Iterator[tuple[int, str, frozenset[str]]]:
 def labels_of(name: str) -> frozenset[str]:
     """Labels that may be matched on a series of that name; recorded ones have any we know."""
     if name in LABELS_OF:
-        return LABELS_OF[name] | TARGET_LABELS
+        return LABELS_OF[name] | TARGET_LABELS | POD_LABELS
     if name == "up":
         return TARGET_LABELS
     return ALL_LABELS | {"__name__"}
 
 
 def files() -> list[Path]:
-    return sorted({path for place in PLACES for path in ROOT.glob(place) if path.is_file()})
+    """Every place but the adapters, whose names are other people's: tests/prom/test_adapters.py."""
+    return sorted(
+        {
+            path
+            for place in PLACES
+            for path in ROOT.glob(place)
+            if path.is_file() and not (path.suffix == ".yaml" and "adapters" in path.parts)
+        }
+    )
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
