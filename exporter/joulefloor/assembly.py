@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import __version__, catalogue
+from joulefloor.attribution import Policy
+from joulefloor.billing import Terms
 from joulefloor.board import Board
 from joulefloor.errors import Reason, SourceError, StartError
 from joulefloor.ledger import Ledger, Rules
@@ -79,6 +81,7 @@ def build_sampler(
         static_watts=config.static_power.start,
         cpus=os.cpu_count() or 1,
         model_patience_s=patience_s,
+        terms=Terms(Policy(config.workloads.static), config.workloads.keep),
     )
     ledger = Ledger(board, rules)
     return Sampler(sources, ledger, board, clock, log, tick_s=config.sampling.tick)

@@ -103,6 +103,33 @@ ALTERNATE_ENERGY = _counter(
     "level component device source method",
     "Energy seen by meters that were not elected, for cross-checks; never add it to anything.",
 )
+WORKLOAD_ENERGY = _counter(
+    "joulefloor_workload_energy_joules_total",
+    "joules",
+    "component workload_kind workload_namespace workload_pod workload_container share",
+    "Energy of one component billed to one workload (pod, container, job, guest, service); the "
+    "kinds system, idle and unattributed close the sum. share: dynamic or static.",
+)
+NAMESPACE_ENERGY = _counter(
+    "joulefloor_namespace_energy_joules_total",
+    "joules",
+    "component workload_kind workload_namespace share",
+    "The same energy by namespace and kind; it stays when the workload has ended, and its sum over "
+    "a component is the energy of the component.",
+)
+WORKLOAD_DEVICE_SHARE = _gauge(
+    "joulefloor_workload_device_share_ratio",
+    "ratio",
+    "component device workload_kind workload_namespace workload_pod workload_container division",
+    "Share of a device's dynamic energy that a workload which holds it is billed for. division: "
+    "whole (it alone), equal (by what each holds) or activity (by what each does).",
+)
+WORKLOAD_RESIDUAL = _gauge(
+    "joulefloor_workload_residual_ratio",
+    "ratio",
+    "component",
+    "Energy of the component that is on no bill, as a share of all of it: 0, or there is a bug.",
+)
 SELF_ENERGY = _counter(
     "joulefloor_self_energy_joules_total",
     "joules",
@@ -121,6 +148,12 @@ TEMPERATURE = _gauge(
     "celsius",
     "component device sensor",
     "Temperature at the named sensor.",
+)
+TEMPERATURE_MARGIN = _gauge(
+    "joulefloor_temperature_margin_celsius",
+    "celsius",
+    "component device sensor",
+    "Degrees left until the device slows down; 0 or less means that it does.",
 )
 REFERENCE_TEMPERATURE = _gauge(
     "joulefloor_reference_temperature_kelvin",
@@ -163,6 +196,35 @@ LINK = _counter(
     "bytes",
     "component device link direction",
     "Bytes moved over a link: network (receive, transmit), disk (read, write) and others.",
+)
+OPERATIONS = _counter(
+    "joulefloor_operations_total",
+    "",
+    "component device precision source method",
+    "Arithmetic operations done, from hardware activity times the documented rate of the pipe; "
+    "a lower bound where one pipe serves several precisions.",
+)
+PERFORMANCE_STATE = _gauge(
+    "joulefloor_performance_state",
+    "",
+    "component device",
+    "Performance state of the device: 0 is the fastest, 15 the slowest.",
+)
+DEVICE_ERRORS = _counter(
+    "joulefloor_device_errors_total",
+    "",
+    "component device error",
+    "Errors the device itself counts: xid (all), xid_N (code N alone), ecc_corrected, "
+    "ecc_uncorrected, row_remap, row_remap_failure, pcie_replay.",
+)
+DEVICE_CAPABILITY = _info(
+    "joulefloor_device_capability_info",
+    "component device capability state",
+    "What the driver does not give for this device: unsupported, denied or unknown_peak; "
+    "a capability without a series here is read.",
+)
+DRIVER_INFO = _info(
+    "joulefloor_driver_info", "vendor version", "Version of the loaded driver of a vendor."
 )
 DEVICE_INFO = _info(
     "joulefloor_device_info",
@@ -250,6 +312,71 @@ INFERENCE_TOKENS = _counter(
     "",
     "model direction",
     "Tokens by direction (input: computed prompt tokens, output: generated tokens).",
+)
+
+INFERENCE_OPERATIONS = _counter(
+    "joulefloor_inference_operations_total",
+    "",
+    "model precision",
+    "Arithmetic operations of the inferences, counted by an instrumented process.",
+)
+INFERENCE_BYTES = _counter(
+    "joulefloor_inference_bytes_total",
+    "bytes",
+    "model kind",
+    "Bytes that the tensors of the inferences moved: kind read or write.",
+)
+INPUT_ENTROPY = _counter(
+    "joulefloor_inference_input_entropy_bits_total",
+    "bits",
+    "model",
+    "Shannon entropy of the inputs, which are forgotten after the inference.",
+)
+OUTPUT_ENTROPY = _counter(
+    "joulefloor_inference_output_entropy_bits_total",
+    "bits",
+    "model kind",
+    "Shannon entropy of the outputs. kind: marginal (of all answers, what the output holds) or "
+    "conditional (of the answer when the input is known).",
+)
+TRAINING_STEPS = _counter(
+    "joulefloor_training_steps_total", "", "model", "Training steps of an instrumented process."
+)
+MODEL_WORKLOAD = _info(
+    "joulefloor_model_workload_info",
+    "model workload_namespace workload_pod",
+    "Which workload a process runs the model in, one per process and model; needed where the "
+    "target labels of the process do not name its pod.",
+)
+MODEL_PARAMETERS = _gauge(
+    "joulefloor_model_parameters",
+    "",
+    "model",
+    "Active parameters of the model; a token costs about two operations for each.",
+)
+MODEL_OPERAND_BITS = _gauge(
+    "joulefloor_model_operand_bits",
+    "bits",
+    "model",
+    "Width of the operands that the model computes with: 16 for bf16, 8 for fp8 and int8.",
+)
+MODEL_BUDGET = _gauge(
+    "joulefloor_model_energy_budget_joules_per_token",
+    "joules",
+    "model",
+    "Energy at the boundary node that an output token of the model may cost; stated by its owner.",
+)
+MODEL_TRAINING_ENERGY = _gauge(
+    "joulefloor_model_training_energy_joules",
+    "joules",
+    "model",
+    "Energy that the training of the model took; stated by its owner or measured in training.",
+)
+CONFIGURED_PUE = _gauge(
+    "joulefloor_configured_pue_ratio",
+    "ratio",
+    "",
+    "Power usage effectiveness that the operator of the site states, 1 or more.",
 )
 
 METRICS: tuple[Metric, ...] = tuple(row for row in globals().values() if isinstance(row, Metric))

@@ -10,10 +10,12 @@ from collections.abc import Mapping  # noqa: TC003  # read by get_type_hints
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from joulefloor.attribution import Policy
 from joulefloor.errors import ConfigError, Problem
 from joulefloor.units import Celsius, Seconds, Watts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from joulefloor.decode import Decoder, Node
@@ -49,6 +51,8 @@ class Meters:
         "grace-module",
         "rapl-psys",
         "rapl-mmio",
+        "nvml",
+        "nvml-power",
     )
 
 
@@ -69,6 +73,22 @@ class Physics:
 
 
 @dataclass(frozen=True, slots=True)
+class Workloads:
+    """Who is billed for the energy of the machine."""
+
+    #: who is billed for static energy: unattributed (nobody), allocation (by limits and devices
+    #: held) or use (as for dynamic energy)
+    static: str = "unattributed"
+    #: time for which the counters of a finished workload stay, whoever scrapes
+    keep: Seconds = Seconds(300.0)
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that does not exist."""
+        if self.static not in tuple(Policy):
+            raise ValueError(f"static: must be one of {', '.join(Policy)}, not {self.static!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class SourceConfig:
     """One source: whether it runs, whether the daemon needs it, and its own settings."""
 
@@ -85,6 +105,7 @@ class Config:
     meters: Meters = field(default_factory=Meters)
     static_power: StaticPower = field(default_factory=StaticPower)
     physics: Physics = field(default_factory=Physics)
+    workloads: Workloads = field(default_factory=Workloads)
     sources: Mapping[str, SourceConfig] = field(default_factory=dict)
 
 
@@ -93,6 +114,7 @@ SECTIONS = {
     "meters": Meters,
     "static_power": StaticPower,
     "physics": Physics,
+    "workloads": Workloads,
 }
 
 
@@ -115,6 +137,8 @@ def load_yaml(path: Path) -> Node:
         node = yaml.compose(data.decode(), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise _problem(str(path), f"is not text: byte {error.start} is not UTF-8") from None
+    except RecursionError:
+        raise _problem(str(path), "is nested too deeply; is this the right file?") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         what = " ".join(filter(None, (error.context, error.problem)))
@@ -126,8 +150,10 @@ def load_yaml(path: Path) -> Node:
     return cast("Node", node)
 
 
-def load(path: Path | None, plugins: Mapping[str, Plugin]) -> Config:
-    """The configuration of a file, or the defaults when there is none.
+def load(
+    path: Path | None, plugins: Mapping[str, Plugin], read: Callable[[Path], Node] = load_yaml
+) -> Config:
+    """The configuration of a file that `read` reads, or the defaults when there is none.
 
     Raises:
         ConfigError: every problem of the file.
@@ -136,7 +162,7 @@ def load(path: Path | None, plugins: Mapping[str, Plugin]) -> Config:
         return Config(sources=_sources(None, None, plugins))
     from joulefloor.decode import Decoder  # noqa: PLC0415  # as yaml: only when there is a file
 
-    node = load_yaml(path)
+    node = read(path)
     decoder = Decoder(str(path))
     known = [*SECTIONS, "sources"]
     entries = decoder.entries(node, "")

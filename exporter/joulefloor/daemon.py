@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from joulefloor import __version__
+from joulefloor.apart import load_yaml_apart
 from joulefloor.assembly import build_sampler, build_sources, check_required, check_root
 from joulefloor.clock import SystemClock
 from joulefloor.config import load
@@ -38,7 +39,7 @@ def serve(options: Options) -> None:
     severity = Severity[options.log_level.upper()]
     log = Log(clock, severity, as_json=options.log_format == "json")
     plugins = installed()
-    config = load(options.config_file, plugins)
+    config = load(options.config_file, plugins, load_yaml_apart)
     check_root(options.rootfs)
     host = Host(options.rootfs)
     built = build_sources(config, plugins, host, clock)

@@ -10,7 +10,6 @@ import dataclasses
 import re
 import types
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from joulefloor.errors import Problem
@@ -85,6 +84,8 @@ class Decoder:
 
     def unknown(self, key: Node, path: str, known: list[str]) -> None:
         """Note an unknown key with the nearest right one."""
+        from difflib import get_close_matches  # noqa: PLC0415  # only for a mistake
+
         near = get_close_matches(str(key.value), known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}"
         self.problem(key, _join(path, str(key.value)), f"unknown key{hint}")

@@ -27,10 +27,17 @@ GZIP_LEVEL = 1
 _GZIP_WINDOW = 31
 _EXPONENT_FROM = 1e6
 """From here on Go, and so the reference encoder, writes an exponent."""
+_SHORTEST = 7
+"""Digits of that number."""
+_EXPONENTS = tuple(f"e+{digits - 1:02d}" for digits in range(18))
+"""By number of digits before the point; Python writes larger numbers with an exponent itself."""
 
 
 class _Prepared(NamedTuple):
-    """A family's fixed text: the head, and what stands before each value."""
+    """A family's fixed text: the head, and what stands before each value.
+
+    The newline that ends a line is at the beginning of the next one.
+    """
 
     head: str
     prefixes: tuple[str, ...]
@@ -57,14 +64,13 @@ class Renderer:
         key = (openmetrics, compressed)
         body = self._bodies.get(key)
         if body is None:
-            if compressed:
-                body = _gzip(self.body(openmetrics=openmetrics, compressed=False))
-            else:
-                body = self._render(snapshot, openmetrics).encode()
+            pieces = self._render(snapshot, openmetrics)
+            body = _gzip(pieces) if compressed else "".join(pieces).encode()
             self._bodies[key] = body
         return body
 
-    def _render(self, snapshot: Snapshot, openmetrics: bool) -> str:  # noqa: FBT001  # private
+    def _render(self, snapshot: Snapshot, openmetrics: bool) -> list[str]:  # noqa: FBT001  # private
+        """The text in pieces: one large string would cost page faults for each scrape."""
         layout, prepared = self._layouts.get(openmetrics, (None, ()))
         if layout is not snapshot.layout:
             prepared = tuple(
@@ -77,15 +83,13 @@ class Renderer:
             if None in values:
                 _append_present(pieces, family, values)
             else:
-                pieces.append(family.head)
-                lines = [""] * (2 * len(values))
-                lines[::2] = family.prefixes
-                lines[1::2] = _numbers(values)  # type: ignore[arg-type]  # none is None here
+                lines = [family.head, *[""] * (2 * len(values)), "\n"]
+                lines[1:-1:2] = family.prefixes
+                lines[2:-1:2] = _numbers(values)  # type: ignore[arg-type]  # none is None here
                 pieces.append("".join(lines))
-                pieces.append("\n")
         if openmetrics:
             pieces.append("# EOF\n")
-        return "".join(pieces)
+        return pieces
 
 
 def _append_present(pieces: list[str], family: _Prepared, values: Sequence[float | None]) -> None:
@@ -97,34 +101,42 @@ def _append_present(pieces: list[str], family: _Prepared, values: Sequence[float
     ]
     if not present:
         return
-    pieces.append(family.head)
-    # a prefix begins with the newline that ends the line before it
-    lines = [prefix + number(value) for prefix, value in present]
-    pieces.append("".join(lines).removeprefix("\n"))
-    pieces.append("\n")
+    lines = "".join([prefix + number(value) for prefix, value in present])
+    pieces.append(f"{family.head}{lines}\n")
 
 
 def _numbers(values: Sequence[float]) -> Iterable[str]:
     """Values as the reference encoder writes them, mostly by repr alone."""
-    return map(repr if max(values) < _EXPONENT_FROM else number, values)
+    texts = map(repr, values)
+    if max(values) < _EXPONENT_FROM:
+        return texts
+    return [
+        text if value < _EXPONENT_FROM else _with_exponent(text)
+        for value, text in zip(values, texts, strict=True)
+    ]
 
 
 def number(value: float) -> str:
     """A finite float as Go prints it: an exponent from 1e6 on, else Python's shortest form."""
-    text = repr(value)
-    dot = text.find(".")
-    if value >= _EXPONENT_FROM and dot > 6:  # noqa: PLR2004  # digits of 1e6
-        mantissa = f"{text[0]}.{text[1:dot]}{text[dot + 1 :]}".rstrip("0.")
-        return f"{mantissa}e+{dot - 1:02d}"
-    return text
+    return repr(value) if value < _EXPONENT_FROM else _with_exponent(repr(value))
+
+
+def _with_exponent(text: str) -> str:
+    """The shortest form of a number from 1e6 on with its point behind the first digit."""
+    whole, _, fraction = text.partition(".")
+    if len(whole) < _SHORTEST:
+        return text
+    exponent = _EXPONENTS[len(whole)]
+    if fraction == "0":
+        return f"{whole[0]}.{whole[1:]}".rstrip("0.") + exponent
+    return f"{whole[0]}.{whole[1:]}{fraction}{exponent}"
 
 
 def _prepare(family: Family, *, openmetrics: bool) -> _Prepared:
     metric = family.metric
     head = _head(metric, openmetrics=openmetrics)
-    prefixes = [f"\n{metric.name}{_labels(metric, labels)} " for labels in family.series]
-    prefixes[0] = prefixes[0][1:]
-    return _Prepared(head, tuple(prefixes), family.start, family.start + len(prefixes))
+    prefixes = tuple(f"\n{metric.name}{_labels(metric, labels)} " for labels in family.series)
+    return _Prepared(head, prefixes, family.start, family.start + len(prefixes))
 
 
 def _head(metric: Metric, *, openmetrics: bool) -> str:
@@ -133,11 +145,11 @@ def _head(metric: Metric, *, openmetrics: bool) -> str:
     text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
     if not openmetrics:
         kind = "gauge" if metric.kind is Kind.INFO else kind
-        return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+        return f"# HELP {name} {text}\n# TYPE {name} {kind}"
     text = text.replace('"', r"\"")
     name = family_name(metric)
-    unit = f"# UNIT {name} {metric.unit}\n" if _has_unit(metric) else ""
-    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n{unit}"
+    unit = f"\n# UNIT {name} {metric.unit}" if _has_unit(metric) else ""
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}{unit}"
 
 
 def family_name(metric: Metric) -> str:
@@ -163,10 +175,12 @@ def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _gzip(body: bytes) -> bytes:
+def _gzip(pieces: Iterable[str]) -> bytes:
     """One gzip member without a time stamp, so that equal text gives equal bytes."""
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
-    return packer.compress(body) + packer.flush()
+    packed = [packer.compress(piece.encode()) for piece in pieces]
+    packed.append(packer.flush())
+    return b"".join(packed)
 
 
 class Collector:

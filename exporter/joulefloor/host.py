@@ -126,6 +126,29 @@ class Host:
         except OSError as error:
             raise source_error(error, folder) from None
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder, links left out, in no order.
+
+        Raises:
+            SourceError: ABSENT, DENIED or LOST.
+        """
+        try:
+            with os.scandir(self._full(folder)) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            raise source_error(error, folder) from None
+
+    def stamp(self, folder: str) -> tuple[int, int]:
+        """What changes when a folder gains or loses a folder; (0, 0) when it is gone.
+
+        The kernel's own file systems count the links of a folder, others note the time.
+        """
+        try:
+            status = os.stat(self._full(folder))  # noqa: PTH116  # no Path object per tick
+        except OSError:
+            return (0, 0)
+        return (status.st_nlink, status.st_mtime_ns)
+
     def has(self, path: str) -> bool:
         """Whether the path exists (a dangling link does not)."""
         return os.path.exists(self._full(path))  # noqa: PTH110  # no Path object per probe

@@ -12,6 +12,7 @@ from joulefloor import catalogue
 from joulefloor.account import Event, rebase, settle
 from joulefloor.attribution import own_joules
 from joulefloor.baseline import Baseline
+from joulefloor.billing import Billing, Terms, is_billed
 from joulefloor.errors import Reason
 from joulefloor.floor import Floor
 from joulefloor.meters import Device, Identity, Meter, identity_of
@@ -19,7 +20,7 @@ from joulefloor.model import Batch, Channel, Fault, Measures, Reading
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from joulefloor.board import Board, Cell
 
@@ -34,7 +35,8 @@ class Rules(NamedTuple):
     `prefer`: source labels, best first. `sink_celsius`: heat sink temperature while none is
     measured. `static_watts`: start value of the static power per component, W.
     `cpus`: CPUs of the machine, for the daemon's own share. `model_patience_s`: how long a
-    model waits for sources that have not answered yet before it may be elected.
+    model waits for sources that have not answered yet before it may be elected. `terms`: how
+    workloads are billed.
     """
 
     prefer: tuple[str, ...] = ()
@@ -42,6 +44,7 @@ class Rules(NamedTuple):
     static_watts: Mapping[str, float] = {}
     cpus: int = 1
     model_patience_s: float = 5.0
+    terms: Terms = Terms()
 
 
 class _Level:
@@ -64,6 +67,7 @@ class Ledger:
         self._board = board
         self._rules = rules
         self._floor = Floor(board, rules.sink_celsius)
+        self._billing = Billing(board, rules.terms)
         self._meters: dict[Channel, Meter] = {}
         self._by_key: dict[tuple[str, tuple[str, ...]], Meter] = {}
         self._devices: dict[Identity, Device] = {}
@@ -84,10 +88,14 @@ class Ledger:
         """Take in what a source brought; returns faults of readings that could not be used."""
         faults: list[Fault] = []
         self._adopted = False
-        for reading in batch.readings:
+        readings: Sequence[Reading] = batch.readings
+        if readings and is_billed(readings[0].channel.measures):
+            self._adopted, readings = self._billing.fold(readings)
+        for reading in readings:
+            measures = reading.channel.measures
             problem = (
                 self._fold_level(source, reading)
-                if reading.channel.measures in {Measures.LEVEL, Measures.BUSY}
+                if measures is Measures.LEVEL or measures is Measures.BUSY
                 else self._fold_energy(source, period_s, reading)
             )
             if problem is not None:
@@ -129,7 +137,8 @@ class Ledger:
         patience_ns = self._rules.model_patience_s * NANOSECONDS_PER_SECOND
         patient = not complete and now_ns - self._first_ns < patience_ns
         for device in self._devices.values():
-            allow = not patient and device.identity.component not in metered
+            is_part = device.identity.level == "part"
+            allow = is_part or (not patient and device.identity.component not in metered)
             self._write_device(device, device.elect(now_ns, self._rules.prefer, allow_model=allow))
             self._learn(device, seconds)
             for meter in device.disagreements(now_ns):
@@ -137,6 +146,7 @@ class Ledger:
         for (component, method), joules in self._sums.items():
             self._put(catalogue.NODE_COMPONENT_ENERGY, (component, method), joules)
         self._bill_self(seconds, own_cpu_s)
+        self._billing.close(now_ns, self._static_watts, self._busy_of)
         self._floor.close()
         self._closed_ns = now_ns
 
@@ -165,11 +175,17 @@ class Ledger:
         return None
 
     def _credit(self, meter: Meter, joules: float, since_ns: int, until_ns: int) -> None:
-        counted = self._devices[meter.identity].credit(meter, joules, since_ns, until_ns)
-        if counted and meter.identity.level == "component":
-            key = (meter.identity.component, meter.channel.label("method"))
+        device = self._devices[meter.identity]
+        fresh_ns = max(0, until_ns - max(since_ns, device.covered_ns))
+        counted = device.credit(meter, joules, since_ns, until_ns)
+        level, component, name, part = meter.identity
+        if counted and level == "part":
+            self._billing.credit_part(component, name, part, counted)
+        elif counted and level == "component":
+            self._billing.credit(component, name, counted, fresh_ns / NANOSECONDS_PER_SECOND)
+            key = (component, meter.channel.label("method"))
             self._sums[key] = self._sums.get(key, 0.0) + counted
-            if meter.identity.component == "cpu":
+            if component == "cpu":
                 self._tick_joules[key[1]] = self._tick_joules.get(key[1], 0.0) + counted
 
     def _adopt(self, source: str, period_s: float, channel: Channel) -> Meter:
@@ -273,6 +289,9 @@ class Ledger:
 
     def _silence(self, channels: set[Channel]) -> None:
         for channel in channels:
+            if is_billed(channel.measures):
+                self._billing.silence(channel)
+                continue
             meter = self._meters.get(channel)
             if meter is not None:
                 meter.present = False
@@ -311,6 +330,13 @@ class Ledger:
             if key in self._activity:
                 return self._activity[key]
         return None
+
+    def _static_watts(self, component: str, device: str) -> float | None:
+        baseline = self._baselines.get((component, device))
+        return None if baseline is None else baseline.static_watts
+
+    def _busy_of(self, component: str, device: str) -> float | None:
+        return self._activity.get((component, device))
 
     def _bill_self(self, seconds: float, own_cpu_s: float) -> None:
         """Credit this daemon's share of the CPU energy of the tick to itself."""

@@ -27,6 +27,8 @@ class Measures(Enum):
     POWER = "watts now, to be integrated"
     BUSY = "cumulative seconds of use; published as seconds per second, 0 to 1"
     LEVEL = "published as read: a gauge, or a counter that is not energy"
+    USE = "cumulative use of a component by a workload; divides its energy, not published"
+    HOLD = "what a workload holds of a component or device now; divides its energy as well"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +36,9 @@ class Channel:
     """One thing a source can read, stated at discovery.
 
     `metric` is the energy counter for ENERGY and POWER, the gauge for BUSY, the series itself for
-    LEVEL; `labels` are values in the metric's label order. `wraps_at_joules` is the range of an
-    ENERGY counter, None if it cannot wrap. `max_watts` is a generous bound on real power (> 0).
+    LEVEL, what it divides for USE and HOLD; `labels` are values in the metric's label order.
+    `wraps_at_joules` is the range of an ENERGY counter, None if it cannot wrap. `max_watts` is a
+    generous bound on real power (> 0).
     `twins` names a group of ENERGY channels of which several may mirror one physical counter.
     `witnessed` says that the meter is known to repeat its last value when it fails, so that a
     value which never changes is not to be believed.
@@ -58,6 +61,31 @@ class Channel:
         """Value of one label, empty if the metric has no such label."""
         names = self.metric.labels
         return self.labels[names.index(name)] if name in names else ""
+
+
+class Workload(NamedTuple):
+    """Who energy is billed to; label values.
+
+    `kind`: pod, container, job, guest or service, or one of the reserved kinds below. `name` is
+    that of the pod or of what stands in its place; `container` is empty for the whole of it.
+    """
+
+    kind: str
+    namespace: str = ""
+    name: str = ""
+    container: str = ""
+
+
+SYSTEM = Workload("system")
+"""Used by what is no workload: the kernel, the services of the machine."""
+IDLE = Workload("idle")
+"""Nobody used it and nobody held it."""
+UNATTRIBUTED = Workload("unattributed")
+"""Nobody can say, or the policy bills nobody."""
+PROCESS = "process"
+"""Parts of a device that are processes on it are named `process:PID`."""
+EVERY_DEVICE = "*"
+"""Device of the HOLD reading that says: the list is complete, what is not on it is free."""
 
 
 class Reading(NamedTuple):

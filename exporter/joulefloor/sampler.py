@@ -17,7 +17,7 @@ from joulefloor.model import EMPTY, Batch, Fault, Health, Snapshot
 from joulefloor.units import NANOSECONDS_PER_SECOND, nanoseconds_from_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from joulefloor.board import Board
     from joulefloor.catalogue import Metric
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 GRACE_S = 0.2
 """How long a tick waits for the sources it has just asked."""
+TURN_S = 0.002
+"""How long a source just asked has the interpreter to itself: at once they would fight for it."""
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 SUSPEND_NS = NANOSECONDS_PER_SECOND // 2
 """A jump of boot time against monotonic time beyond this is a suspend."""
@@ -60,6 +62,7 @@ class Runner:
         self.late = False
         self.failures = 0
         self.health = Health(source.name, None, detail="not read yet")
+        self.written: Health | None = None
         self.errors: dict[Reason, int] = {}
         self._clock = clock
         self._requests: SimpleQueue[bool] = SimpleQueue()
@@ -177,7 +180,8 @@ class Sampler:
         asked = [runner for runner in self.runners if not runner.busy and runner.due_ns <= now_ns]
         for runner in asked:
             runner.ask(now_ns)
-        self._collect(asked)
+            self._collect({runner.name}, TURN_S)
+        self._collect({runner.name for runner in asked if runner.busy}, GRACE_S)
         now_ns = max(now_ns, self._clock.monotonic_ns())
         for runner in self.runners:
             self._check_deadline(runner, now_ns)
@@ -193,10 +197,9 @@ class Sampler:
             self._ledger.suspended()
             self._log.info("machine_suspended", seconds=slept_ns / NANOSECONDS_PER_SECOND)
 
-    def _collect(self, asked: Sequence[Runner]) -> None:
-        """Fold results until everybody just asked has answered or the grace is over."""
-        waiting = {runner.name for runner in asked}
-        end_ns = self._clock.monotonic_ns() + nanoseconds_from_seconds(GRACE_S)
+    def _collect(self, waiting: set[str], seconds: float) -> None:
+        """Fold what came, until all who are waited for have answered or the time is over."""
+        end_ns = self._clock.monotonic_ns() + nanoseconds_from_seconds(seconds)
         while True:
             left_s = (end_ns - self._clock.monotonic_ns()) / NANOSECONDS_PER_SECOND
             try:
@@ -307,7 +310,9 @@ class Sampler:
     def _publish(self, now_ns: int, late_ns: int) -> None:
         self._seq += 1
         for runner in self.runners:
-            self._write_health(runner)
+            if runner.health is not runner.written:
+                self._write_health(runner)
+                runner.written = runner.health
         self._put(catalogue.TICKS, (), self._seq)
         self._put(catalogue.TICK_LATENESS, (), late_ns / NANOSECONDS_PER_SECOND)
         if now_ns - self._swept_ns > nanoseconds_from_seconds(SWEEP_S):

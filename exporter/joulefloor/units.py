@@ -65,6 +65,11 @@ def seconds_from_nanoseconds(nanoseconds: int) -> Seconds:
     return Seconds(nanoseconds / NANOSECONDS_PER_SECOND)
 
 
+def seconds_from_microseconds(microseconds: int) -> Seconds:
+    """Control groups of version 2 count microseconds."""
+    return Seconds(microseconds / 1e6)
+
+
 def nanoseconds_from_seconds(seconds: float) -> Nanoseconds:
     """Periods and deadlines are configured in seconds."""
     return Nanoseconds(round(seconds * NANOSECONDS_PER_SECOND))

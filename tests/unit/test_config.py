@@ -32,7 +32,10 @@ def file(tmp_path: Path) -> Path:
 def test_without_a_file_every_source_but_the_optional_ones_runs() -> None:
     config = load(None, PLUGINS)
     on = {name for name, source in config.sources.items() if source.enabled}
-    assert on == {"cpu", "hwmon", "links", "model", "process", "rapl", "sensors", "thermal"}
+    assert on == {
+        "cpu", "hwmon", "links", "model", "nvml", "process", "rapl", "sensors", "thermal",
+        "workloads",
+    }  # fmt: skip
     assert config.sampling.tick == 1.0
 
 

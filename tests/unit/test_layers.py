@@ -17,20 +17,44 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("units", "physics", "errors", "clock"), 0),
     **dict.fromkeys(("catalogue", "model"), 1),
     **dict.fromkeys(("host", "hostfile"), 2),
+    **dict.fromkeys(("frames", "remote", "worker"), 3),
     **dict.fromkeys(("sources", "chips", "curves", "filesource", "processors"), 3),
+    **dict.fromkeys(("census", "cgroups", "limits", "podresources"), 3),
     **dict.fromkeys(
-        ("account", "attribution", "baseline", "board", "floor", "ledger", "meters"), 4
+        (
+            "account",
+            "attribution",
+            "baseline",
+            "billing",
+            "board",
+            "floor",
+            "ledger",
+            "meters",
+            "tally",
+        ),
+        4,
     ),
     "sampler": 5,
     "exposition": 6,
 }
 TOP = 7
-PURE = ("account", "attribution", "baseline", "board", "floor", "ledger", "meters")
+PURE = (
+    "account",
+    "attribution",
+    "baseline",
+    "billing",
+    "board",
+    "floor",
+    "ledger",
+    "meters",
+    "tally",
+)
 CONFINED = {
     "yaml": {"config"},
     "click": {"cli"},
     "psutil": {"sources.cpu"},
-    "pynvml": {"sources.nvml"},
+    "pynvml": {"nvml.binding"},
+    "grpc": {"kubelet"},
     "torch": {"inference"},
     "prometheus_client": {"exposition", "inference"},
     "time": {"clock"},

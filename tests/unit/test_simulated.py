@@ -46,7 +46,7 @@ BANDS = {"simulated/llama-3.1-8b": (0.0702, 0.455), "simulated/llama-3.1-70b": (
 def sources(count: int = 8, epoch: float = 0.0) -> tuple[Source, ManualClock, Source]:
     clock = ManualClock()
     settings = Settings(gpus=count, epoch=Seconds(epoch))
-    fast, slow = build(Site(Host(Path("/nowhere")), clock, settings))
+    fast, slow, _ = build(Site(Host(Path("/nowhere")), clock, settings))
     return fast, clock, slow
 
 

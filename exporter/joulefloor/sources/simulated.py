@@ -5,7 +5,8 @@ square pulses, so its energy is an exact integral, and the first law holds to ro
 meter is the sum of the components plus the loss of the power supplies. Joules per token fall with
 load as they do with batch size, inside published measurements (ML.ENERGY leaderboard, chat task,
 GPU energy per output token on H100: Llama-3.1-8B 0.070 to 0.455 J, Llama-3.1-70B 0.373 to 3.76 J).
-It is longer than other sources because it stands for many of them.
+Each model runs in a pod of its own, which holds its GPUs and uses CPU and memory: the ledger bills
+them as it bills real pods. It is longer than other sources because it stands for many of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
 from joulefloor.curves import Curve, Pulse, Wave
-from joulefloor.model import Batch, Channel, Measures, Reading
+from joulefloor.model import (
+    EVERY_DEVICE,
+    IDLE,
+    SYSTEM,
+    Batch,
+    Channel,
+    Measures,
+    Reading,
+    Workload,
+)
 from joulefloor.units import Seconds, seconds_from_nanoseconds
 
 if TYPE_CHECKING:
@@ -52,7 +62,9 @@ class Served(NamedTuple):
     """A language model of the demo: how one GPU runs it at full load.
 
     `tokens_per_s`: output tokens of one GPU at full load. `load`: mean and swing of the load, 0 to
-    1, with `phase` of the day. `memory_gib`: GPU memory it occupies.
+    1, with `phase` of the day. `memory_gib`: GPU memory it occupies. `parameters`: of the model.
+    `budget`: J per output token at the node that its owner allows, `training`: J that its training
+    took (GPU hours of the model card times 700 W); 0 if nobody says.
     """
 
     name: str
@@ -61,12 +73,20 @@ class Served(NamedTuple):
     swing: float
     phase: float
     memory_gib: float
+    parameters: float
+    budget: float
+    training: float
+
+    @property
+    def workload(self) -> Workload:
+        """The pod that serves it."""
+        return Workload("pod", SOURCE, f"{self.name.partition('/')[2].replace('.', '-')}-0")
 
 
 SERVED = (
-    Served("simulated/llama-3.1-8b", 7_800.0, 0.58, 0.30, 0.0, 62.0),
-    Served("simulated/llama-3.1-70b", 1_380.0, 0.55, 0.30, 0.9, 71.0),
-    Served("simulated/qwen3-32b", 0.0, 0.0, 0.0, 0.0, 66.0),
+    Served("simulated/llama-3.1-8b", 7_800.0, 0.58, 0.30, 0.0, 62.0, 8.03e9, 0.5, 3.68e12),
+    Served("simulated/llama-3.1-70b", 1_380.0, 0.55, 0.30, 0.9, 71.0, 70.6e9, 0.4, 1.764e13),
+    Served("simulated/qwen3-32b", 0.0, 0.0, 0.0, 0.0, 66.0, 32.8e9, 0.0, 0.0),
 )
 """The last one is loaded and serves nobody: its GPUs burn their idle power for it."""
 PLACES = (0, 0, 1, 1, 1, 1, 2, 2)
@@ -74,6 +94,18 @@ PLACES = (0, 0, 1, 1, 1, 1, 2, 2)
 OUTPUT_TOKENS = 220.0
 INPUT_TOKENS = 640.0
 """Per inference."""
+OPERATIONS_PER_PARAMETER = 2.1
+"""Per token: two, and some for attention."""
+PRECISION = "bf16"
+OPERAND_BITS = 16.0
+INPUT_BITS = 3.0
+OUTPUT_BITS = 1.5
+"""Entropy per token."""
+PUE = 1.2
+CPUS = 96.0
+MEMORY_BYTES = 1024.0 * GIBIBYTE
+POD_MEMORY = 0.1
+"""Share of the machine's memory that each pod uses; as much again is the system's."""
 
 GPU_IDLE_WATTS = 112.0
 GPU_LOAD_WATTS = 490.0
@@ -162,14 +194,15 @@ class Row(NamedTuple):
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:
-    """The sources simulated (meters and counters) and simulated-sensors."""
+    """The sources simulated (meters and counters), simulated-sensors and -workloads."""
     settings = site.settings
     model = machine(settings.gpus)
     fast = (*_energies(model), *_activity(model), *_inference(model))
-    slow = (*_names(model), *_sensors(model), *_fans(model))
+    slow = (*_names(model), *_sensors(model), *_fans(model), *_stated(model))
     return (
         SimulatedSource(site, SOURCE, settings.period, fast),
         SimulatedSource(site, f"{SOURCE}-sensors", settings.slow_period, slow),
+        SimulatedSource(site, f"{SOURCE}-workloads", settings.period, tuple(_bills(model))),
     )
 
 
@@ -264,6 +297,62 @@ def _inference(model: Machine) -> Iterator[Row]:
             for direction, tokens in (("input", INPUT_TOKENS), ("output", OUTPUT_TOKENS)):
                 counter = rate.scaled(tokens).integral
                 yield _row(catalogue.INFERENCE_TOKENS, (*labels, direction), counter)
+            done = rate.scaled(operations_per_token(served) * (INPUT_TOKENS + OUTPUT_TOKENS))
+            yield _row(catalogue.INFERENCE_OPERATIONS, (*labels, PRECISION), done.integral)
+            read = rate.scaled(INPUT_TOKENS * INPUT_BITS)
+            said = rate.scaled(OUTPUT_TOKENS * OUTPUT_BITS)
+            yield _row(catalogue.INPUT_ENTROPY, labels, read.integral)
+            yield _row(catalogue.OUTPUT_ENTROPY, (*labels, "marginal"), said.integral)
+    for card in model.gpus:
+        if card.served.tokens_per_s:
+            tokens = card.served.tokens_per_s * (1 + INPUT_TOKENS / OUTPUT_TOKENS)
+            rate = card.load.scaled(tokens * operations_per_token(card.served))
+            pipe = ("gpu", card.device, PRECISION, SOURCE, SOURCE)
+            yield _row(catalogue.OPERATIONS, pipe, rate.integral)
+
+
+def operations_per_token(served: Served) -> float:
+    """Arithmetic operations for a token of the model."""
+    return OPERATIONS_PER_PARAMETER * served.parameters
+
+
+def _bills(model: Machine) -> Iterator[Row]:
+    """What the pods hold and use; the ledger divides energy by it and publishes the result."""
+    claims = [(EVERY_DEVICE, IDLE), *((card.device, card.served.workload) for card in model.gpus)]
+    for device, holder in claims:
+        labels = ("gpu", device, *holder, "claim")
+        yield Row(Channel(catalogue.WORKLOAD_DEVICE_SHARE, labels, Measures.HOLD), lambda _: 1.0)
+    busy = Curve(0.0).plus(*model.cpu_load).scaled(CPUS / len(model.cpu_load))
+    uses = {SYSTEM: busy, IDLE: busy.scaled(-1.0, CPUS)}
+    for card in model.gpus:
+        used = card.load.scaled(0.35 * CPUS / len(model.gpus))
+        uses[card.served.workload] = uses.get(card.served.workload, Curve(0.0)).plus(used)
+    pods = len(uses) - 2
+    share = {SYSTEM: POD_MEMORY * (pods + 1), IDLE: 1 - POD_MEMORY * (pods + 1)}
+    for user, curve in uses.items():
+        cpu, dram = ("cpu", *user, "dynamic"), ("dram", *user, "dynamic")
+        yield Row(Channel(catalogue.WORKLOAD_ENERGY, cpu, Measures.USE), curve.integral)
+        used_bytes = MEMORY_BYTES * share.get(user, POD_MEMORY)
+        yield _held(Channel(catalogue.WORKLOAD_ENERGY, dram, Measures.HOLD), used_bytes)
+
+
+def _held(channel: Channel, amount: float) -> Row:
+    return Row(channel, lambda _: amount)
+
+
+def _stated(model: Machine) -> Iterator[Row]:
+    """What the owners of the models say of them, and the operator of the site of it."""
+    for served in dict.fromkeys(card.served for card in model.gpus):
+        labels = (served.name,)
+        _, namespace, pod, _ = served.workload
+        yield _constant(catalogue.MODEL_WORKLOAD, (*labels, namespace, pod), 1.0)
+        yield _constant(catalogue.MODEL_PARAMETERS, labels, served.parameters)
+        yield _constant(catalogue.MODEL_OPERAND_BITS, labels, OPERAND_BITS)
+        if served.budget:
+            yield _constant(catalogue.MODEL_BUDGET, labels, served.budget)
+        if served.training:
+            yield _constant(catalogue.MODEL_TRAINING_ENERGY, labels, served.training)
+    yield _constant(catalogue.CONFIGURED_PUE, (), PUE)
 
 
 def _names(model: Machine) -> Iterator[Row]:

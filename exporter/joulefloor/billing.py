@@ -1,0 +1,325 @@
+"""Bills: the joules of every component, divided among workloads in each tick. Pure.
+
+The ledger says what it credited to which device, sources say who used or held what; `attribution`
+divides. Every joule credited is put on exactly one bill in the tick in which it was credited, so
+that the bills of a component add up to the component, whatever is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from joulefloor import catalogue
+from joulefloor.attribution import (
+    Bills,
+    Energy,
+    Holding,
+    Policy,
+    bill_device,
+    bill_nobody,
+    bill_use,
+    weights_of,
+)
+from joulefloor.model import IDLE, PROCESS, SYSTEM, UNATTRIBUTED, Measures, Workload
+from joulefloor.tally import Claims, Line, Parts, Tally
+from joulefloor.units import nanoseconds_from_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from joulefloor.board import Board, Cell
+    from joulefloor.model import Channel, Reading
+
+    Known = Callable[[str, str], float | None]
+
+OWNER = "billing"
+MOST_FINISHED = 1000
+"""Finished workloads that are kept at most; the one that ended first goes first."""
+MOST_NAMESPACES = 1000
+"""Namespaces that are told apart; later ones are billed together, with an empty name."""
+
+Device = tuple[str, str]
+RESERVED = frozenset({SYSTEM.kind, IDLE.kind, UNATTRIBUTED.kind})
+
+
+class Terms(NamedTuple):
+    """How workloads are billed: `policy` for static energy, `keep_s` after a workload's end."""
+
+    policy: Policy = Policy.UNATTRIBUTED
+    keep_s: float = 300.0
+
+
+class _Group:
+    """The counter of a namespace, component and share."""
+
+    __slots__ = ("cell", "joules")
+
+    def __init__(self, cell: Cell) -> None:
+        """Nothing billed."""
+        self.cell = cell
+        self.joules = 0.0
+
+
+class _Bill:
+    """The counter of one workload, component and share; the namespace gets the same joules."""
+
+    __slots__ = ("cell", "group", "joules")
+
+    def __init__(self, cell: Cell, group: _Group) -> None:
+        """Nothing billed."""
+        self.cell = cell
+        self.group = group
+        self.joules = 0.0
+
+
+class Billing:
+    """All bills, and what is known of who uses and holds what."""
+
+    def __init__(self, board: Board, terms: Terms) -> None:
+        """Nothing is billed before somebody's use was read; nothing is lost until then either."""
+        self._board = board
+        self._terms = terms
+        self._keep_ns = nanoseconds_from_seconds(terms.keep_s)
+        self._tallies: dict[str, Tally] = {}
+        self._claims: dict[str, Claims] = {}
+        self._lines: dict[Channel, Line] = {}
+        self._spent: dict[Device, list[float]] = {}
+        self._parts: dict[Device, Parts] = {}
+        self._bills: dict[tuple[str, str], dict[Workload, _Bill]] = {}
+        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._present: dict[Workload, int] = {}
+        self._leaving: set[Workload] = set()
+        self._ended: dict[Workload, int] = {}
+        self._credited: dict[str, float] = {}
+        self._shares: dict[Device, set[Cell]] = {}
+        self._begun = False
+
+    # -- what was used and held -----------------------------------------------------------------
+
+    def fold(self, readings: Iterable[Reading]) -> tuple[bool, list[Reading]]:
+        """Take in USE and HOLD readings; whether a channel was new, and the readings left over."""
+        lines, new = self._lines, False
+        rest: list[Reading] = []
+        for reading in readings:
+            channel, value, at_ns = reading
+            line = lines.get(channel)
+            if line is None:
+                if not is_billed(channel.measures):
+                    rest.append(reading)
+                    continue
+                new = True
+                line = lines[channel] = self._open(channel)
+            line.take(value)
+            if line.workload is SYSTEM:
+                line.tally.read(line, at_ns)
+        return new, rest
+
+    def silence(self, channel: Channel) -> None:
+        """The channel gives nothing now: the workload ended, or nobody knows."""
+        line = self._lines.pop(channel, None)
+        if line is None:
+            return
+        line.tally.drop(line)
+        workload = line.workload
+        if workload.kind not in RESERVED:
+            self._present[workload] -= 1
+            if not self._present[workload]:
+                self._leaving.add(workload)
+
+    def _open(self, channel: Channel) -> Line:
+        component, workload = channel.labels[0], workload_of(channel)
+        if workload.kind not in RESERVED:
+            self._present[workload] = self._present.get(workload, 0) + 1
+            self._leaving.discard(workload)
+            self._ended.pop(workload, None)
+        tally: Tally | Claims
+        if channel.metric is catalogue.WORKLOAD_DEVICE_SHARE:
+            tally = self._claims.setdefault(component, Claims())
+        else:
+            tally = self._tallies.setdefault(component, Tally())
+        line = Line(channel, workload, tally)
+        tally.add(line)
+        return line
+
+    # -- what was spent -------------------------------------------------------------------------
+
+    def credit(self, component: str, device: str, joules: float, seconds: float) -> None:
+        """The ledger credited a device with joules (>= 0) for `seconds` of time."""
+        spent = self._spent.get((component, device))
+        if spent is None:
+            spent = self._spent[component, device] = [0.0, 0.0]
+        spent[0] += joules
+        spent[1] += seconds
+
+    def credit_part(self, component: str, device: str, part: str, joules: float) -> None:
+        """A part of a device spent joules (>= 0): `mig:PROFILE:UUID` or `process:PID`."""
+        kind, _, name = part.partition(":")
+        if kind in {"mig", PROCESS}:
+            parts = self._parts.setdefault((component, device), Parts())
+            parts.add(part if kind == PROCESS else name.rpartition(":")[2], joules)
+
+    def close(self, now_ns: int, static_watts: Known, activity: Known) -> None:
+        """End of a tick: bill what was spent since the last one.
+
+        `static_watts` and `activity` (0..1) of a (component, device), None while unknown.
+        """
+        if self._lines or self._begun:
+            pooled = self._bill_devices(static_watts, activity)
+            for component, energy in pooled.items():
+                self._write(component, self._bill_component(component, energy))
+            self._begun = True
+            self._close_groups()
+        self._forget(now_ns)
+
+    def _bill_devices(self, static_watts: Known, activity: Known) -> dict[str, Energy]:
+        """Bill devices that are held; returns the energy of the others by component."""
+        pooled: dict[str, Energy] = {}
+        live = self._live() if self._claims else frozenset()
+        lost = self._lost()
+        for (component, device), spent in self._spent.items():
+            joules, seconds = spent
+            spent[0] = spent[1] = 0.0
+            self._credited[component] = self._credited.get(component, 0.0) + joules
+            energy = _split(joules, seconds, static_watts(component, device))
+            claims = self._claims.get(component)
+            parts = self._parts.get((component, device))
+            if claims is not None and claims.known and self._begun:
+                known = parts.spent(seconds) if parts is not None else {}
+                holding = claims.holding(device, known, live, activity(component, device))
+                if holding.claims or component not in lost:
+                    self._write_shares(component, device, holding)
+                    self._write(component, bill_device(energy, holding, self._terms.policy))
+                    continue
+            self._write_shares(component, device, Holding({}))
+            sums = zip(pooled.get(component, Energy()), energy, strict=True)
+            pooled[component] = Energy(*(old + new for old, new in sums))
+        return pooled
+
+    def _lost(self) -> set[str]:
+        """Components some part of which is held, while nobody knows which device it is a part of.
+
+        No device of theirs can be called free.
+        """
+        known = {name for parts in self._parts.values() for name in parts.names}
+        return {name for name, claims in self._claims.items() if claims.parts - known}
+
+    def _bill_component(self, component: str, energy: Energy) -> Bills:
+        tally = self._tallies.get(component)
+        if tally is None:
+            return bill_nobody(energy)
+        usage = tally.usage() if any(energy) else None
+        for workload in tally.arrivals():
+            self._bill(component, "dynamic", workload)
+        if usage is None or not self._begun:
+            return bill_nobody(energy)
+        return bill_use(energy, usage, self._terms.policy)
+
+    def _live(self) -> frozenset[Workload]:
+        """Pods that have a cgroup, by name; empty while no names are known."""
+        tally = self._tallies.get("cpu")
+        users = tally.present if tally is not None else ()
+        return frozenset(user for user in users if user.kind == "pod" and user.namespace)
+
+    # -- board ----------------------------------------------------------------------------------
+
+    def _write(self, component: str, bills: Bills) -> None:
+        for share, parts in zip(("dynamic", "static"), bills, strict=True):
+            known, put = self._bills.setdefault((component, share), {}), self._board.put
+            for workload, joules in parts.items():
+                if joules > 0:
+                    bill = known.get(workload) or self._bill(component, share, workload)
+                    bill.joules += joules
+                    bill.group.joules += joules
+                    put(bill.cell, bill.joules)
+
+    def _bill(self, component: str, share: str, workload: Workload) -> _Bill:
+        known = self._bills.setdefault((component, share), {})
+        bill = known.get(workload)
+        if bill is None:
+            group = self._group(component, share, workload)
+            cell = self._board.cell(catalogue.WORKLOAD_ENERGY, (component, *workload, share), OWNER)
+            cell.lasting = False
+            bill = known[workload] = _Bill(cell, group)
+            self._board.put(cell, 0.0)
+        return bill
+
+    def _group(self, component: str, share: str, workload: Workload) -> _Group:
+        labels = (component, workload.kind, workload.namespace, share)
+        if labels not in self._groups and len(self._groups) >= MOST_NAMESPACES:
+            labels = (component, workload.kind, "", share)
+        if labels not in self._groups:
+            cell = self._board.cell(catalogue.NAMESPACE_ENERGY, labels, OWNER)
+            self._groups[labels] = _Group(cell)
+        return self._groups[labels]
+
+    def _close_groups(self) -> None:
+        """Write the namespaces and how far their sum is from what was credited."""
+        sums = dict.fromkeys(self._credited, 0.0)
+        for labels, group in self._groups.items():
+            self._board.put(group.cell, group.joules)
+            sums[labels[0]] += group.joules
+        for component, joules in sums.items():
+            credited = self._credited[component]
+            residual = abs(credited - joules) / credited if credited > 0 else 0.0
+            cell = self._board.cell(catalogue.WORKLOAD_RESIDUAL, (component,), OWNER)
+            self._board.put(cell, residual)
+
+    def _write_shares(self, component: str, device: str, holding: Holding) -> None:
+        """Say who is billed for a device and by what it is divided."""
+        before = self._shares.get((component, device), set())
+        if not holding.claims and not before:
+            return
+        weights = weights_of(holding)
+        known = sum(holding.activity.get(user, 0.0) for user in weights) > 0
+        division = "whole" if len(weights) == 1 else "activity" if known else "equal"
+        now: set[Cell] = set()
+        whole = sum(weights.values())
+        for workload, weight in weights.items():
+            labels = (component, device, *workload, division)
+            cell = self._board.cell(catalogue.WORKLOAD_DEVICE_SHARE, labels, OWNER)
+            cell.lasting = False
+            self._board.put(cell, weight / whole)
+            now.add(cell)
+        for cell in before - now:
+            if cell.slot >= 0:
+                self._board.clear(cell)
+        self._shares[component, device] = now
+
+    # -- the end of a workload ------------------------------------------------------------------
+
+    def _forget(self, now_ns: int) -> None:
+        """Drop the bills of workloads that ended long ago, or that are too many."""
+        for workload in sorted(self._leaving):
+            del self._present[workload]
+            self._ended[workload] = now_ns
+        self._leaving.clear()
+        while self._ended:
+            workload, ended_ns = next(iter(self._ended.items()))
+            if now_ns - ended_ns <= self._keep_ns and len(self._ended) <= MOST_FINISHED:
+                return
+            del self._ended[workload]
+            for tally in self._tallies.values():
+                tally.forget(workload)
+            for known in self._bills.values():
+                bill = known.pop(workload, None)
+                if bill is not None:
+                    self._board.clear(bill.cell)
+
+
+def workload_of(channel: Channel) -> Workload:
+    """Who a USE or HOLD channel is about."""
+    first = 2 if channel.metric is catalogue.WORKLOAD_DEVICE_SHARE else 1
+    workload = Workload(*channel.labels[first : first + 4])
+    return SYSTEM if workload == SYSTEM else workload
+
+
+def is_billed(measures: Measures) -> bool:
+    """Whether readings of the kind belong to the bills."""
+    return measures is Measures.USE or measures is Measures.HOLD
+
+
+def _split(joules: float, seconds: float, static_watts: float | None) -> Energy:
+    if static_watts is None:
+        return Energy(unsplit=joules)
+    static = min(joules, static_watts * seconds)
+    return Energy(joules - static, static)

@@ -1,0 +1,206 @@
+"""What the pipes of a GPU did between two samples: GPM, Hopper and later."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, NamedTuple
+
+from joulefloor.nvml.binding import INVALID_ARGUMENT, NOT_SUPPORTED, Refusal
+from joulefloor.units import NANOSECONDS_PER_SECOND
+
+if TYPE_CHECKING:
+    from joulefloor.clock import Clock
+    from joulefloor.nvml.binding import Binding
+
+SHORTEST_S = 0.1
+"""Two samples closer than this give no metrics (nvml.h)."""
+LONGEST_S = 10.0
+"""An interval longer than this (the thread hung, the machine slept) starts anew."""
+MOST_MISFITS = 4
+"""Invalid arguments in a row after which they are a fault."""
+METRICS_VERSION = 1
+ENGINES = {
+    1: "graphics",
+    2: "sm",
+    4: "int",
+    5: "tensor",
+    10: "dram",
+    11: "fp64",
+    12: "fp32",
+    13: "fp16",
+}
+"""GPM metric of the label `engine`; per cent of the interval."""
+PIPES = {7: "tensor16", 9: "tensor8", 6: "tensor64", 8: "tensor64", 11: "fp64"} | {
+    12: "fp32",
+    13: "fp16",
+}
+CYCLES_ELAPSED = 248
+CYCLES = {252: "tensor16", 253: "tensor8", 251: "tensor64", 254: "tensor64", 258: "fp64"} | {
+    259: "fp32",
+    260: "fp16",
+}
+"""Counters of cycles since reboot, against the elapsed ones."""
+LINKS = {
+    20: ("pcie", "transmit"),
+    21: ("pcie", "receive"),
+    60: ("nvlink", "receive"),
+    61: ("nvlink", "transmit"),
+}
+"""Mean rates over the interval, MiB/s."""
+BYTES_PER_MEBIBYTE = 1 << 20
+WANTED = (*sorted({*ENGINES, *PIPES, *LINKS}), CYCLES_ELAPSED, *sorted(CYCLES))
+MIG_WANTED = (1,)
+
+
+class Interval(NamedTuple):
+    """What happened between two samples: metric values by id, and the length in s."""
+
+    seconds: float
+    values: dict[int, float]
+
+    def engines(self) -> dict[str, float]:
+        """Share of the interval each engine was busy, 0 to 1; impossible values are left out."""
+        shares = {name: self.values.get(number) for number, name in ENGINES.items()}
+        return {name: v / 100 for name, v in shares.items() if v is not None and 0 <= v <= 100}  # noqa: PLR2004
+
+    def moved(self) -> dict[tuple[str, str], float]:
+        """Bytes over each link and direction in the interval."""
+        rates = {place: self.values.get(number) for number, place in LINKS.items()}
+        per_second = {p: v * BYTES_PER_MEBIBYTE for p, v in rates.items() if v is not None}
+        return {p: rate * self.seconds for p, rate in per_second.items() if rate >= 0}
+
+    def pipes(self) -> dict[str, float]:
+        """Share of the peak each pipe did by per cent metrics, as told (may be impossible)."""
+        return _greatest({n: self.values[n] / 100 for n in PIPES if n in self.values}, PIPES)
+
+
+def _greatest(shares: dict[int, float], names: dict[int, str]) -> dict[str, float]:
+    """One share per pipe: two metrics of the same pipe see the same work."""
+    pipes: dict[str, float] = {}
+    for number, share in shares.items():
+        pipes[names[number]] = max(pipes.get(names[number], 0.0), share)
+    return pipes
+
+
+def cycle_shares(before: dict[int, float], now: dict[int, float]) -> dict[str, float] | None:
+    """Share of the elapsed cycles in which each pipe worked, between two readings of counters.
+
+    None when there are no counters or they were set back. A ratio, since NVIDIA does not say
+    whether a counter adds up all SMs.
+    """
+    elapsed = now.get(CYCLES_ELAPSED, 0.0) - before.get(CYCLES_ELAPSED, 0.0)
+    both = [number for number in CYCLES if number in before and number in now]
+    steps = {number: now[number] - before[number] for number in both}
+    if CYCLES_ELAPSED not in before or elapsed <= 0 or any(step < 0 for step in steps.values()):
+        return None
+    return _greatest({number: step / elapsed for number, step in steps.items()}, CYCLES)
+
+
+class Sampler:
+    """Two sample buffers of one device (or one MIG instance), used in turn."""
+
+    def __init__(
+        self, binding: Binding, clock: Clock, device: object, *, gpu_instance: int | None = None
+    ) -> None:
+        """`gpu_instance` restricts to one MIG instance; `device` is the whole GPU either way."""
+        self._binding = binding
+        self._clock = clock
+        self._device = device
+        self._gpu_instance = gpu_instance
+        self._wanted = WANTED if gpu_instance is None else MIG_WANTED
+        self._buffers: list[object] = []
+        self._sampled_ns: int | None = None
+        self._misfits = 0
+
+    def open(self) -> None:
+        """Ask whether the device can, and allocate.
+
+        Raises:
+            Refusal: it cannot.
+        """
+        support = self._binding.call("nvmlGpmQueryDeviceSupport", self._device)
+        if not getattr(support, "isSupportedDevice", 0):
+            name = "nvmlGpmQueryDeviceSupport"
+            raise self._binding.refusal(name, NOT_SUPPORTED)
+        while len(self._buffers) < 2:  # noqa: PLR2004  # before and after
+            self._buffers.append(self._binding.call("nvmlGpmSampleAlloc"))
+
+    def take(self) -> Interval | None:
+        """What happened since the last call; None on the first and after a pause.
+
+        An invalid argument means samples of before the driver was started anew, or metrics that
+        this driver is too old to know: then it goes on with new samples, and with fewer metrics.
+
+        Raises:
+            Refusal: the driver gives no sample or no metrics.
+        """
+        if not self._buffers:
+            self.open()
+        now_ns = self._clock.monotonic_ns()
+        before_ns = self._sampled_ns
+        seconds = 0.0 if before_ns is None else (now_ns - before_ns) / NANOSECONDS_PER_SECOND
+        if before_ns is not None and seconds < SHORTEST_S:
+            return None
+        try:
+            self._sample(self._buffers[1])
+            usable = before_ns is not None and seconds <= LONGEST_S
+            values = self._metrics() if usable else None
+        except Refusal as refusal:
+            self._sampled_ns = None
+            if refusal.code != INVALID_ARGUMENT or self._misfits >= MOST_MISFITS:
+                raise
+            self._begin_anew()
+            return None
+        self._misfits = 0
+        self._sampled_ns = now_ns
+        self._buffers.reverse()
+        return None if values is None else Interval(seconds, values)
+
+    def _begin_anew(self) -> None:
+        self.close()
+        self._misfits += 1
+        if self._misfits > 1:
+            self._wanted = tuple(number for number in self._wanted if number < CYCLES_ELAPSED)
+
+    def close(self) -> None:
+        """Free the buffers; a driver that is gone has freed them already."""
+        buffers, self._buffers = self._buffers, []
+        for buffer in buffers:
+            try:
+                self._binding.call("nvmlGpmSampleFree", buffer)
+            except Refusal:
+                return
+
+    def _sample(self, buffer: object) -> None:
+        if self._gpu_instance is None:
+            self._binding.call("nvmlGpmSampleGet", self._device, buffer)
+        else:
+            self._binding.call("nvmlGpmMigSampleGet", self._device, self._gpu_instance, buffer)
+
+    def _metrics(self) -> dict[int, float]:
+        struct = self._binding.struct("c_nvmlGpmMetricsGet_t")
+        if struct is None:
+            raise self._binding.refusal("nvmlGpmMetricsGet", NOT_SUPPORTED)
+        asked = struct()
+        _fill(asked, self._buffers, self._wanted)
+        self._binding.call("nvmlGpmMetricsGet", asked)
+        return _answers(asked, len(self._wanted))
+
+
+def _fill(asked: object, buffers: list[object], wanted: tuple[int, ...]) -> None:
+    """Write the request into the driver's structure."""
+    asked.version = METRICS_VERSION  # type: ignore[attr-defined]
+    asked.numMetrics = len(wanted)  # type: ignore[attr-defined]
+    asked.sample1, asked.sample2 = buffers  # type: ignore[attr-defined]
+    for index, number in enumerate(wanted):
+        asked.metrics[index].metricId = number  # type: ignore[attr-defined]
+
+
+def _answers(asked: object, count: int) -> dict[int, float]:
+    """The metrics that the driver vouches for, one by one."""
+    answers = [asked.metrics[index] for index in range(count)]  # type: ignore[attr-defined]
+    return {
+        int(answer.metricId): float(answer.value)
+        for answer in answers
+        if answer.nvmlReturn == 0 and isfinite(answer.value)
+    }

@@ -1,0 +1,284 @@
+"""One GPU: its identity and everything that is read of it in a round."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from joulefloor import catalogue
+from joulefloor.nvml.binding import MISSING, NO_DATA, Refusal
+from joulefloor.nvml.power import PowerMean
+from joulefloor.nvml.rows import Entry, Identity, Rows
+from joulefloor.nvml.table import (
+    FREE_POWER_FACTOR,
+    MODULE,
+    PER_CENT,
+    PER_MILLI,
+    POWER_INSTANT,
+    Row,
+    level,
+)
+from joulefloor.nvml.taken import Capabilities, Taken
+from joulefloor.nvml.work import Work
+from joulefloor.nvml.xids import Xids
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from joulefloor.clock import Clock
+    from joulefloor.nvml.binding import Binding
+
+UNKNOWN_LIMIT_WATTS = 2_500.0
+"""Bound on the power of a GPU that does not tell its limit."""
+SHARED_COUNTER = ("GH200",)
+"""GPUs whose energy counter counts the CPU of their module too."""
+
+
+class Options(NamedTuple):
+    """What the daemon's settings say to the worker.
+
+    `power_period_s`: between two samples of power, s. `process_parts`: whether each process on a
+    shared GPU becomes a part.
+    """
+
+    power_period_s: float = 0.1
+    process_parts: bool = False
+
+
+class Boards:
+    """Which GPU speaks for a board, so that a meter shared by two is read once."""
+
+    def __init__(self) -> None:
+        """No board yet. One dictionary operation each: safe between threads."""
+        self._speaker: dict[str, str] = {}
+
+    def speaks(self, identity: Identity) -> bool:
+        """Whether this GPU is the first of its board that came."""
+        return self._speaker.setdefault(identity.board, identity.uuid) == identity.uuid
+
+    def leave(self, identity: Identity) -> None:
+        """Let another GPU of the board speak."""
+        if self._speaker.get(identity.board) == identity.uuid:
+            del self._speaker[identity.board]
+
+
+def identify(binding: Binding, device: object) -> Identity:
+    """Ask for the names; only the UUID is indispensable.
+
+    Raises:
+        Refusal: no UUID.
+    """
+    uuid = binding.text("nvmlDeviceGetUUID", device)
+    names = {}
+    for name in ("nvmlDeviceGetName", "nvmlDeviceGetSerial"):
+        try:
+            names[name] = binding.text(name, device)
+        except Refusal:
+            names[name] = ""
+    serial = names["nvmlDeviceGetSerial"]
+    board = serial if serial.strip("0") else uuid
+    return Identity(uuid, names["nvmlDeviceGetName"] or "unknown", board)
+
+
+class Gpu:
+    """Reads one GPU. Used by one thread only, since any call may hang."""
+
+    def __init__(
+        self, binding: Binding, clock: Clock, device: object, boards: Boards, options: Options
+    ) -> None:
+        """Identify it and find its power bound.
+
+        Raises:
+            Refusal: it does not even tell its UUID.
+        """
+        self.identity = identify(binding, device)
+        self._binding = binding
+        self._clock = clock
+        self._device = device
+        self._boards = boards
+        self._able = Capabilities(clock)
+        self._bound_watts = self._highest_watts()
+        self._power = PowerMean()
+        self._power_refusal: Refusal | None = None
+        self._power_field = True
+        self._xids = Xids(binding, device, self.identity.uuid)
+        self._fans: int | None = None
+        self._work = Work(binding, clock, device, self.identity.uuid, self.identity.name)
+        self._work.process_parts = options.process_parts
+        self._rows = Rows(self.identity, self._bound_watts)
+
+    def sample_power(self) -> None:
+        """Take a sample between rounds; what it refuses is told by the next round."""
+        if not self._able.due("power_instant"):
+            return
+        try:
+            watts = self._instant_watts()
+        except Refusal as refusal:
+            self._power_refusal = refusal
+            return
+        self._power_refusal = None
+        self._power.add(watts, self._clock.monotonic_ns())
+
+    def read(self) -> Taken:
+        """Everything of this round.
+
+        Raises:
+            Refusal: the GPU or the driver is gone.
+        """
+        taken = Taken()
+        joules = self._read_energy(taken)
+        watts = self._read_power(taken)
+        taken.at_ns = self._clock.monotonic_ns()
+        self._read_levels(taken)
+        self._read_fields(taken)
+        self._read_fans(taken)
+        self._xids.read(taken, self._able)
+        clock = taken.values.get(self._rows.sm_clock)
+        self._work.read(taken, self._able, joules=joules, watts=watts, sm_clock=clock)
+        taken.values[self._rows.info] = 1.0
+        for capability, state in (self._able.missing() | self._work.unknown()).items():
+            row = level(catalogue.DEVICE_CAPABILITY, self.identity.uuid, capability, state)
+            taken.values[row] = 1.0
+        return taken
+
+    def close(self) -> None:
+        """Give back what the driver allocated, as far as it still answers."""
+        self._boards.leave(self.identity)
+        self._work.close()
+        self._xids.close()
+
+    # -- energy and power ------------------------------------------------------------------------
+
+    def _read_energy(self, taken: Taken) -> float | None:
+        """The driver's counter; of the module's where it counts a whole module."""
+        row = self._rows.energy
+        if any(name in self.identity.name for name in SHARED_COUNTER):
+            if not self._boards.speaks(self.identity):
+                return None
+            row = self._rows.module_energy
+        call = "nvmlDeviceGetTotalEnergyConsumption"
+        self._able.read(
+            "energy_counter",
+            (row,),
+            lambda: (self._binding.number(call, self._device) * PER_MILLI,),
+            taken,
+        )
+        return taken.values.get(row) if row is self._rows.energy else None
+
+    def _read_power(self, taken: Taken) -> float | None:
+        """The mean of the samples since the last round, this instant's included."""
+        self.sample_power()
+
+        def mean() -> Sequence[float | None]:
+            if self._power_refusal is not None:
+                raise self._power_refusal
+            return (self._power.take(),)
+
+        self._able.read("power_instant", (self._rows.power,), mean, taken)
+        return taken.values.get(self._rows.power)
+
+    def _instant_watts(self) -> float:
+        """Power now, by field, else by the older call; a GPU that is on draws something."""
+        name = "nvmlDeviceGetFieldValues"
+        if self._power_field:
+            code, milliwatts = self._binding.fields(self._device, [(POWER_INSTANT, 0)])[0]
+            if code in MISSING:
+                self._power_field = False
+            elif code:
+                raise self._binding.refusal(name, code)
+        if not self._power_field:
+            name = "nvmlDeviceGetPowerUsage"
+            milliwatts = self._binding.number(name, self._device)
+        watts = milliwatts * PER_MILLI
+        if not 0 < watts <= self._bound_watts:
+            raise Refusal(name, 0, f"{watts:g} W is impossible")
+        return watts
+
+    def _highest_watts(self) -> float:
+        """A generous bound on the power of this GPU."""
+        try:
+            limits = self._limits()
+        except Refusal:
+            return UNKNOWN_LIMIT_WATTS
+        return max(limits) * FREE_POWER_FACTOR if max(limits) > 0 else UNKNOWN_LIMIT_WATTS
+
+    def _limits(self) -> tuple[float, float]:
+        least, most = self._binding.pair(
+            "nvmlDeviceGetPowerManagementLimitConstraints", self._device
+        )
+        return least * PER_MILLI, most * PER_MILLI
+
+    # -- gauges ----------------------------------------------------------------------------------
+
+    def _read_levels(self, taken: Taken) -> None:
+        binding, device, rows, able = self._binding, self._device, self._rows, self._able
+
+        def one(call: str, factor: float, argument: int | None) -> tuple[float]:
+            more = () if argument is None else (argument,)
+            return (binding.number(call, device, *more) * factor,)
+
+        able.read("power_limit_range", rows.limits[2:], self._limits, taken)
+        for key, row, call, factor, argument in rows.gauges:
+            able.read(key, (row,), partial(one, call, factor, argument), taken)
+        able.read("memory", rows.memory, self._memory, taken)
+        able.read("utilization", rows.utilization, self._utilization, taken)
+
+    def _memory(self) -> Sequence[float | None]:
+        answer = self._binding.call("nvmlDeviceGetMemoryInfo", self._device)
+        return answer.used, answer.total  # type: ignore[attr-defined]
+
+    def _utilization(self) -> Sequence[float | None]:
+        """Share of the sampling window with any kernel, which is also the best "in use"."""
+        call = "nvmlDeviceGetUtilizationRates"
+        answer = self._binding.call(call, self._device)
+        kernel, memory = answer.gpu * PER_CENT, answer.memory * PER_CENT  # type: ignore[attr-defined]
+        if not (0 <= kernel <= 1 and 0 <= memory <= 1):
+            raise Refusal(call, NO_DATA, f"{kernel:.0%} and {memory:.0%} are impossible")
+        return kernel, kernel, memory
+
+    def _read_fields(self, taken: Taken) -> None:
+        """All fields in one call, each with its own answer."""
+        due: list[Entry] = []
+        for entry in self._rows.fields:
+            is_shared = entry.row.labels[0] == MODULE
+            if is_shared and not self._boards.speaks(self.identity):
+                continue
+            if self._able.due(entry.key):
+                due.append(entry)
+            else:
+                self._able.repeat(entry.key, (entry.row,), taken)
+        if not due:
+            return
+        try:
+            answers = self._binding.fields(self._device, [entry.field for entry in due])
+        except Refusal as refusal:
+            for entry in due:
+                self._able.note(entry.key, (entry.row,), refusal, taken)
+            return
+        for entry, (code, value) in zip(due, answers, strict=True):
+            if code:
+                wrong = self._binding.refusal(f"field {entry.field[0]}", code)
+                self._able.note(entry.key, (entry.row,), wrong, taken)
+            else:
+                self._able.works(entry.key)
+                taken.values[entry.row] = value * entry.factor
+
+    def _read_fans(self, taken: Taken) -> None:
+        """Speed of each fan in per cent of its most; boards cooled by the chassis have none."""
+        if self._fans is None:
+            if not self._able.due("fan"):
+                return
+            try:
+                self._fans = int(self._binding.number("nvmlDeviceGetNumFans", self._device))
+            except Refusal as refusal:
+                self._able.note("fan", (), refusal, taken)
+                return
+            self._able.works("fan")
+        for fan in range(self._fans):
+            row = Row(catalogue.FAN_SPEED_RATIO.name, (self.identity.uuid, f"fan{fan + 1}"))
+
+            def speed(number: int = fan) -> Sequence[float]:
+                call = "nvmlDeviceGetFanSpeed_v2"
+                return (self._binding.number(call, self._device, number) * PER_CENT,)
+
+            self._able.read(f"fan/{fan}", (row,), speed, taken)

@@ -1,0 +1,203 @@
+"""The energy of one GPU divided among those who share it: MIG instances, or processes.
+
+The driver meters the board only. Its joules of a round are divided by use times size, and what
+nobody used is the part `idle`, so that the parts always add up to the board. method="modelled".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from joulefloor import catalogue
+from joulefloor.attribution import divide
+from joulefloor.model import Measures
+from joulefloor.nvml.activity import Sampler
+from joulefloor.nvml.binding import NOT_FOUND, Refusal
+from joulefloor.nvml.table import COMPONENT, COUNTER, INTEGRAL, PER_CENT, Row
+from joulefloor.units import NANOSECONDS_PER_SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from joulefloor.clock import Clock
+    from joulefloor.nvml.binding import Binding
+    from joulefloor.nvml.taken import Capabilities, Taken
+
+IDLE = "idle"
+SLICES = 7
+"""Compute slices of every MIG-capable board."""
+MOST_PROCESSES = 64
+LONGEST_S = 15.0
+"""Power is not multiplied by a longer time than this."""
+
+
+class Instance(NamedTuple):
+    """A MIG instance: part label, size as a share of the board, and its GPU instance id."""
+
+    part: str
+    size: float
+    gpu_instance: int
+    device: object
+
+
+class Sharing:
+    """Divides what one GPU spent since the last round."""
+
+    def __init__(self, binding: Binding, clock: Clock, device: object, uuid: str) -> None:
+        """Nothing is divided before two rounds have been read."""
+        self._binding = binding
+        self._clock = clock
+        self._device = device
+        self._uuid = uuid
+        self._before: tuple[str, float, int] | None = None
+        self._totals: dict[str, float] = {}
+        self._samplers: dict[str, Sampler] = {}
+        self._recent: dict[str, float] = {}
+        self._seen_us = 0
+
+    def read(
+        self,
+        taken: Taken,
+        able: Capabilities,
+        joules: float | None,
+        watts: float | None,
+        *,
+        processes: bool,
+    ) -> None:
+        """Add the parts to `taken`, if the GPU is shared.
+
+        When it cannot be told who shares it, this round's joules are divided with the next one's.
+
+        Raises:
+            Refusal: the GPU or the driver is gone.
+        """
+        use: dict[str, float] | None = None
+
+        def instances() -> Sequence[float]:
+            nonlocal use
+            use = self._instances()
+            return ()
+
+        def tenants() -> Sequence[float]:
+            nonlocal use
+            use = self._processes()
+            return ()
+
+        settled = able.read("mig", (), instances, taken) or able.lacks("mig")
+        if settled and use is None and processes:
+            settled = able.read("processes", (), tenants, taken)
+        if not settled:
+            return
+        source, spent = self._spent(joules, watts)
+        if use is None:
+            self._totals.clear()
+            return
+        if spent is not None:
+            division = divide(spent, use, 1.0)
+            for part, amount in (*division.shares.items(), (IDLE, division.remainder)):
+                self._totals[part] = self._totals.get(part, 0.0) + amount
+        self._totals = {part: self._totals.get(part, 0.0) for part in (*use, IDLE)}
+        for part, total in self._totals.items():
+            labels = (COMPONENT, self._uuid, part, source, "modelled")
+            taken.values[Row(catalogue.PART_ENERGY.name, labels, Measures.ENERGY.name)] = total
+
+    def close(self) -> None:
+        """Free the sample buffers of the instances."""
+        for sampler in self._samplers.values():
+            sampler.close()
+        self._samplers.clear()
+
+    def _spent(self, joules: float | None, watts: float | None) -> tuple[str, float | None]:
+        """Joules since the last round, by the counter, else by mean power."""
+        now_ns = self._clock.monotonic_ns()
+        source = COUNTER if joules is not None else INTEGRAL
+        before = self._before
+        self._before = (source, joules or 0.0, now_ns)
+        if before is None or before[0] != source:
+            return source, None
+        if joules is not None:
+            return source, joules - before[1] if joules >= before[1] else None
+        seconds = (now_ns - before[2]) / NANOSECONDS_PER_SECOND
+        return source, None if watts is None or seconds > LONGEST_S else watts * seconds
+
+    # -- MIG -------------------------------------------------------------------------------------
+
+    def _instances(self) -> dict[str, float] | None:
+        """Use of each MIG instance, as a share of the board; None when MIG is off."""
+        current, _ = self._binding.pair("nvmlDeviceGetMigMode", self._device)
+        if not current:
+            return None
+        found = [self._instance(device) for device in self._handles()]
+        for part in self._samplers.keys() - {instance.part for instance in found}:
+            self._samplers.pop(part).close()
+            self._recent.pop(part, None)
+        return {one.part: one.size * self._activity(one) for one in found}
+
+    def _handles(self) -> list[object]:
+        count = int(self._binding.number("nvmlDeviceGetMaxMigDeviceCount", self._device))
+        handles = []
+        for index in range(count):
+            call = "nvmlDeviceGetMigDeviceHandleByIndex"
+            try:
+                handles.append(self._binding.call(call, self._device, index))
+            except Refusal as refusal:
+                if refusal.code != NOT_FOUND:
+                    raise
+        return handles
+
+    def _instance(self, device: object) -> Instance:
+        binding = self._binding
+        uuid = binding.text("nvmlDeviceGetUUID", device)
+        gpu_instance = int(binding.number("nvmlDeviceGetGpuInstanceId", device))
+        attributes = binding.call("nvmlDeviceGetAttributes", device)
+        slices = int(attributes.gpuInstanceSliceCount)  # type: ignore[attr-defined]
+        memory_mib = int(attributes.memorySizeMB)  # type: ignore[attr-defined]
+        profile = f"{slices}g.{round(memory_mib / 1024)}gb"
+        part = f"mig:{profile}:{uuid}"
+        return Instance(part, slices / SLICES, gpu_instance, device)
+
+    def _activity(self, instance: Instance) -> float:
+        """Share of the time in which the instance worked; where unknown, whether it has work."""
+        sampler = self._samplers.get(instance.part)
+        if sampler is None:
+            sampler = self._samplers[instance.part] = Sampler(
+                self._binding, self._clock, self._device, gpu_instance=instance.gpu_instance
+            )
+        try:
+            interval = sampler.take()
+        except Refusal:
+            self._recent.pop(instance.part, None)
+            return self._occupied(instance)
+        share = None if interval is None else interval.engines().get("graphics")
+        if share is not None:
+            self._recent[instance.part] = share
+        recent = self._recent.get(instance.part)
+        return self._occupied(instance) if recent is None else recent
+
+    def _occupied(self, instance: Instance) -> float:
+        call = "nvmlDeviceGetComputeRunningProcesses"
+        return 1.0 if self._binding.call(call, instance.device) else 0.0
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def _processes(self) -> dict[str, float] | None:
+        """Mean share of the SMs per process since the last round, by the driver's samples."""
+        call = "nvmlDeviceGetProcessUtilization"
+        try:
+            samples = self._binding.call(call, self._device, self._seen_us)
+        except Refusal as refusal:
+            if refusal.code != NOT_FOUND:
+                raise
+            samples = ()
+        told: dict[int, list[float]] = {}
+        for sample in samples:  # type: ignore[attr-defined]
+            if sample.timeStamp > self._seen_us and sample.smUtil <= 100:  # noqa: PLR2004
+                told.setdefault(int(sample.pid), []).append(sample.smUtil * PER_CENT)
+        stamps = [int(sample.timeStamp) for sample in samples]  # type: ignore[attr-defined]
+        self._seen_us = max([self._seen_us, *stamps])
+        call = "nvmlDeviceGetComputeRunningProcesses"
+        running = self._binding.call(call, self._device)
+        use = {f"process:{process.pid}": 0.0 for process in running}  # type: ignore[attr-defined]
+        use |= {f"process:{pid}": sum(seen) / len(seen) for pid, seen in told.items()}
+        ranked = sorted(use.items(), key=lambda item: -item[1])
+        return dict(ranked[:MOST_PROCESSES])

@@ -1,0 +1,136 @@
+"""What a GPU does and for whom: activity of its engines, operations, and shares of its energy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from joulefloor import catalogue
+from joulefloor.errors import Reason
+from joulefloor.nvml.activity import CYCLES_ELAPSED, LINKS, Sampler, cycle_shares
+from joulefloor.nvml.binding import Refusal
+from joulefloor.nvml.peaks import Operations, Refused, peaks_of
+from joulefloor.nvml.shares import Sharing
+from joulefloor.nvml.table import level
+from joulefloor.nvml.taken import RowFault
+from joulefloor.units import Hertz
+
+if TYPE_CHECKING:
+    from joulefloor.clock import Clock
+    from joulefloor.nvml.activity import Interval
+    from joulefloor.nvml.binding import Binding
+    from joulefloor.nvml.table import Row
+    from joulefloor.nvml.taken import Capabilities, Taken
+
+BY_CYCLES, BY_ACTIVITY = "nvml-cycles", "nvml-gpm"
+"""Label `source` of operations: counters of cycles, or activity of each interval."""
+MODELLED = "modelled"
+
+
+class Work:
+    """Activity of one GPU between rounds; holds what needs two of them."""
+
+    def __init__(
+        self, binding: Binding, clock: Clock, device: object, uuid: str, model: str
+    ) -> None:
+        """`model` is the product name, by which peak rates are known."""
+        self.process_parts = False
+        self._uuid = uuid
+        self._sampler = Sampler(binding, clock, device)
+        self._sharing = Sharing(binding, clock, device, uuid)
+        self._peaks = peaks_of(model)
+        self._operations = {source: Operations(self._peaks) for source in (BY_CYCLES, BY_ACTIVITY)}
+        self._moved: dict[tuple[str, str], float] = {}
+        self._engines: tuple[Row, ...] = ()
+        self._cycles: dict[int, float] = {}
+        self._sampled = False
+
+    def unknown(self) -> dict[str, str]:
+        """The capability that is missing when nobody published this GPU's peak rates."""
+        return {"operations": "unknown_peak"} if self._sampled and not self._peaks else {}
+
+    def read(
+        self,
+        taken: Taken,
+        able: Capabilities,
+        *,
+        joules: float | None,
+        watts: float | None,
+        sm_clock: float | None,
+    ) -> None:
+        """Add what is known of this round to `taken`.
+
+        `joules`: the energy counter, J; `watts`: mean power since the last round; `sm_clock`: Hz.
+
+        Raises:
+            Refusal: the GPU or the driver is gone.
+        """
+        interval = self._sample(able, taken)
+        if interval is not None:
+            self._sampled = True
+            self._write_engines(taken, interval)
+            self._write_links(taken, interval)
+            if sm_clock is not None and self._peaks:
+                self._write_operations(taken, interval, Hertz(sm_clock))
+        self._sharing.read(taken, able, joules, watts, processes=self.process_parts)
+
+    def close(self) -> None:
+        """Free what the driver allocated."""
+        self._sampler.close()
+        self._sharing.close()
+
+    def _sample(self, able: Capabilities, taken: Taken) -> Interval | None:
+        """The interval since the last sample, if there are two; a failure is that of its rows."""
+        if not able.due("activity"):
+            able.repeat("activity", self._engines, taken)
+            return None
+        try:
+            interval = self._sampler.take()
+        except Refusal as refusal:
+            able.note("activity", self._engines, refusal, taken)
+            return None
+        able.works("activity")
+        return interval
+
+    def _write_engines(self, taken: Taken, interval: Interval) -> None:
+        shares = {
+            level(catalogue.UTILIZATION, self._uuid, engine): share
+            for engine, share in interval.engines().items()
+        }
+        taken.values |= shares
+        self._engines = tuple(shares)
+        busy = level(catalogue.UTILIZATION, self._uuid, "busy")
+        graphics = level(catalogue.UTILIZATION, self._uuid, "graphics")
+        if busy not in taken.values and graphics in taken.values:
+            taken.values[busy] = taken.values[graphics]
+
+    def _write_links(self, taken: Taken, interval: Interval) -> None:
+        """Bytes integrated from mean rates, where the driver has no counter of its own."""
+        for place, amount in interval.moved().items():
+            self._moved[place] = self._moved.get(place, 0.0) + amount
+        for place in LINKS.values():
+            row = level(catalogue.LINK, self._uuid, *place)
+            if place in self._moved and row not in taken.values:
+                taken.values[row] = self._moved[place]
+
+    def _write_operations(self, taken: Taken, interval: Interval, sm_clock: Hertz) -> None:
+        """By cycle counters where there are any, which lose nothing, else by activity."""
+        before, self._cycles = self._cycles, interval.values
+        source, activity = BY_ACTIVITY, interval.pipes()
+        if CYCLES_ELAPSED in interval.values:
+            shares = cycle_shares(before, self._cycles)
+            if shares is None:
+                return
+            source, activity = BY_CYCLES, shares
+        operations = self._operations[source]
+        rows = {p: self._operations_row(p, source) for p in operations.totals}
+        try:
+            operations.add(activity, sm_clock, interval.seconds)
+        except Refused as refused:
+            rejected = [RowFault(row, Reason.GARBLED, str(refused)) for row in rows.values()]
+            taken.faults.extend(rejected)
+            return
+        for precision, row in rows.items():
+            taken.values[row] = operations.totals[precision]
+
+    def _operations_row(self, precision: str, source: str) -> Row:
+        return level(catalogue.OPERATIONS, self._uuid, precision, source, MODELLED)

@@ -1,0 +1,278 @@
+"""What pods, containers, jobs, guests and services use of CPU and memory, from control groups.
+
+Nothing is published from here: the ledger divides the energy of the components by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from joulefloor import catalogue
+from joulefloor.census import Census
+from joulefloor.cgroups import Hierarchy, hierarchy
+from joulefloor.errors import Reason, SourceError
+from joulefloor.host import parse_integer
+from joulefloor.limits import LimitSource
+from joulefloor.model import IDLE, SYSTEM, Batch, Channel, Measures, Reading, Workload
+from joulefloor.podresources import DeviceSource
+from joulefloor.processors import STAT, TICKS_PER_SECOND
+from joulefloor.sources import Taking
+from joulefloor.units import (
+    Seconds,
+    bytes_from_kibibytes,
+    seconds_from_microseconds,
+    seconds_from_nanoseconds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from joulefloor.clock import Clock
+    from joulefloor.host import Host, KeptFile
+    from joulefloor.sources import Site, Source
+
+MEMINFO = "proc/meminfo"
+WHOLE_BYTES = 512
+"""The sums over all CPUs, MemTotal and MemFree are in the first two lines of their files."""
+STAT_BYTES = 1024
+LARGEST = 2**64
+LONGEST = 20
+"""Digits of 2**64."""
+USAGE = b"usage_usec "
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Which workloads are told apart, and how often they are looked at."""
+
+    #: Seconds between reads of CPU time (> 0).
+    period: Seconds = Seconds(1.0)
+    #: Seconds between reads of memory (> 0).
+    memory_period: Seconds = Seconds(5.0)
+    #: Seconds between reads of CPU and memory limits (> 0).
+    limit_period: Seconds = Seconds(30.0)
+    #: Seconds after which a read counts as late (> 0).
+    deadline: Seconds = Seconds(3.0)
+    #: Workloads told apart at one time (1 or more); others are billed to system.
+    limit: int = 500
+    #: Patterns of systemd services that are workloads, such as [vllm*.service]; others are system.
+    services: tuple[str, ...] = ()
+    #: Whether the kubelet is asked which pod holds which GPU; needs joulefloor[kubernetes].
+    devices: bool = True
+    #: Seconds between questions to the kubelet (> 0).
+    device_period: Seconds = Seconds(10.0)
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that cannot be one."""
+        if self.limit < 1:
+            raise ValueError(f"limit: must be 1 or more, not {self.limit}")
+
+
+def build(site: Site[Settings]) -> tuple[Source, ...]:
+    """The sources workloads, -memory, -limits and, unless switched off, -devices."""
+    host, clock, settings = site
+    sources: tuple[Source, ...] = (
+        GroupSource(CPU, host, clock, settings, settings.period),
+        GroupSource(MEMORY, host, clock, settings, settings.memory_period),
+        LimitSource(host, clock, settings.limit_period, settings.services, settings.limit),
+    )
+    if settings.devices:
+        sources += (DeviceSource(host, clock, settings.device_period),)
+    return sources
+
+
+class Subject(NamedTuple):
+    """What a source reads of control groups, for which component.
+
+    `controllers`: trees of version 1 that have it, best first. `whole_file` and `whole`: use by all
+    and what was left. `files`: in version 2 and in version 1, with what makes a number of each.
+    """
+
+    name: str
+    component: str
+    measures: Measures
+    controllers: tuple[str, ...]
+    whole_file: str
+    whole: Callable[[bytes], tuple[float, float]]
+    files: tuple[tuple[str, Callable[[bytes, str], float]], ...]
+
+
+class _Line(NamedTuple):
+    """A workload with the files that are read for it, one per control group it has."""
+
+    channel: Channel
+    files: tuple[KeptFile, ...]
+    paths: tuple[str, ...]
+
+
+class GroupSource:
+    """Use of one component by every workload: one pread per control group.
+
+    A workload whose control groups changed gets a new channel, which tells the ledger not to
+    compare counters.
+
+    Reads: cpu.stat (v2) or cpuacct.usage (v1), memory.current or memory.usage_in_bytes below
+    sys/fs/cgroup; proc/stat or proc/meminfo for the whole machine.
+    Raises: ABSENT without control groups or without the file of the whole machine.
+    """
+
+    def __init__(
+        self, subject: Subject, host: Host, clock: Clock, settings: Settings, period_s: float
+    ) -> None:
+        """Nothing is opened before the first read."""
+        self.name = subject.name
+        self.period_s = period_s
+        self.deadline_s: float = settings.deadline
+        self._subject = subject
+        self._host = host
+        self._clock = clock
+        self._census = Census(host, clock, settings.services, settings.limit)
+        self._whole = host.keep(subject.whole_file, WHOLE_BYTES)
+        self._busy = self._channel(SYSTEM)
+        self._rest = self._channel(IDLE)
+        self._tree = Hierarchy("", unified=True)
+        self._lines: dict[Workload, _Line] = {}
+
+    def channels(self) -> tuple[Channel, ...]:
+        """The whole machine and every workload."""
+        self._look()
+        self._whole.read()
+        return (self._busy, self._rest, *(line.channel for line in self._lines.values()))
+
+    def read(self) -> Batch:
+        """Use by all and by every workload, as of one instant."""
+        self._look()
+        taking = Taking(self._clock)
+        at_ns = self._clock.monotonic_ns()
+        busy, rest = self._subject.whole(self._whole.read())
+        readings = [Reading(self._busy, busy, at_ns), Reading(self._rest, rest, at_ns)]
+        failures: list[tuple[Workload, _Line, SourceError]] = []
+        moved = False
+        parse = self._subject.files[not self._tree.unified][1]
+        for workload, line in self._lines.items():
+            channel, files, _ = line
+            try:
+                value = parse(files[0].read(), files[0].path)
+                if len(files) > 1:
+                    value += sum(parse(file.read(), file.path) for file in files[1:])
+            except SourceError as error:
+                failures.append((workload, line, error))
+                moved |= error.reason is Reason.LOST
+            else:
+                readings.append(Reading(channel, value, at_ns))
+        if failures:
+            self._look(again=moved)
+        for workload, line, failure in failures:
+            if self._lines.get(workload) is line:
+                taking.fault(line.channel, failure)
+        for note in self._census.notes:
+            taking.fault(None, note)
+        return Batch(tuple(readings), tuple(taking.faults))
+
+    def close(self) -> None:
+        """Let go of every group; the next read looks for them again."""
+        self._whole.close()
+        self._release(self._lines.values())
+        self._census.forget()
+
+    def _release(self, lines: Iterable[_Line]) -> None:
+        for line in lines:
+            for file in line.files:
+                file.close()
+
+    def _look(self, *, again: bool = False) -> None:
+        """Find the workloads if they may have changed; who stays keeps line and channel."""
+        if not self._tree.mount:
+            self._tree = hierarchy(self._host, *self._subject.controllers)
+        try:
+            walked = self._census.look(self._tree.mount, again=again)
+        except SourceError:
+            self._tree = self._tree._replace(mount="")
+            raise
+        if not walked:
+            return
+        before, self._lines = self._lines, {}
+        for workload, paths in self._census.groups.items():
+            line = before.get(workload)
+            if line is None or line.paths != paths:
+                self._lines[workload] = self._line(workload, paths)
+            else:
+                self._lines[workload] = before.pop(workload)
+        self._release(before.values())
+
+    def _line(self, workload: Workload, paths: tuple[str, ...]) -> _Line:
+        name = self._subject.files[not self._tree.unified][0]
+        files = tuple(
+            self._host.keep(f"{self._tree.mount}/{path}/{name}", STAT_BYTES) for path in paths
+        )
+        return _Line(self._channel(workload), files, paths)
+
+    def _channel(self, workload: Workload) -> Channel:
+        labels = (self._subject.component, *workload, "dynamic")
+        return Channel(catalogue.WORKLOAD_ENERGY, labels, self._subject.measures)
+
+
+def _cpu_of_machine(text: bytes) -> tuple[float, float]:
+    """Busy and other CPU seconds of all CPUs from the first line of proc/stat.
+
+    Time stolen by other guests is not ours; guest time is part of user time.
+    """
+    try:
+        name, user, nice, system, idle, iowait, irq, softirq, steal = text.split(None, 9)[:9]
+        ticks = [int(word) for word in (user, nice, system, irq, softirq, idle, iowait, steal)]
+    except ValueError:
+        name, ticks = b"", []
+    if name != b"cpu" or not all(0 <= tick < LARGEST for tick in ticks):
+        raise SourceError(Reason.GARBLED, f"{STAT}: not the times of all CPUs: {text[:60]!r}")
+    return sum(ticks[:5]) / TICKS_PER_SECOND, sum(ticks[5:]) / TICKS_PER_SECOND
+
+
+def _memory_of_machine(text: bytes) -> tuple[float, float]:
+    """Bytes in use, caches included as in control groups, and bytes free."""
+    sizes: list[int] = []
+    for key, line in zip((b"MemTotal:", b"MemFree:"), text.split(b"\n")[:2], strict=False):
+        words = line.split()
+        if len(words) == 3 and words[0] == key and words[2] == b"kB":  # noqa: PLR2004  # key, number, unit
+            sizes.append(bytes_from_kibibytes(parse_integer(words[1], MEMINFO)))
+    if len(sizes) != 2 or not 0 <= sizes[1] <= sizes[0]:  # noqa: PLR2004  # total and free
+        raise SourceError(Reason.GARBLED, f"{MEMINFO}: no MemTotal and MemFree in kB")
+    return float(sizes[0] - sizes[1]), float(sizes[1])
+
+
+def _usage(text: bytes, path: str) -> float:
+    """CPU seconds from cpu.stat, whose first line is usage_usec since Linux 4.15."""
+    number = text[len(USAGE) : text.find(b"\n")]
+    if not text.startswith(USAGE) or not number.isdigit() or len(number) > LONGEST:
+        raise SourceError(Reason.GARBLED, f"{path}: no usage_usec: {text[:40]!r}")
+    return seconds_from_microseconds(int(number))
+
+
+def _amount(text: bytes, path: str) -> int:
+    value = parse_integer(text, path)
+    if value < 0:
+        raise SourceError(Reason.GARBLED, f"{path}: {value} is no amount")
+    return value
+
+
+CPU = Subject(
+    "workloads",
+    "cpu",
+    Measures.USE,
+    ("cpu,cpuacct", "cpuacct,cpu", "cpuacct"),
+    STAT,
+    _cpu_of_machine,
+    (
+        ("cpu.stat", _usage),
+        ("cpuacct.usage", lambda text, path: seconds_from_nanoseconds(_amount(text, path))),
+    ),
+)
+MEMORY = Subject(
+    "workloads-memory",
+    "dram",
+    Measures.HOLD,
+    ("memory",),
+    MEMINFO,
+    _memory_of_machine,
+    (("memory.current", _amount), ("memory.usage_in_bytes", _amount)),
+)

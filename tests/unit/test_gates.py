@@ -1,0 +1,214 @@
+"""What the daemon may cost, as far as it can be counted and not timed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.machines import SMALL, composed
+from benchmarks.programs import exposition
+from joulefloor.plugins import installed
+from stack.peers import write_config
+from stack.processes import free_port, launch
+from stack.query import answers
+from tests.machine import Machine
+from tests.player import Player
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FEWER_INSTRUCTIONS = 18
+"""Rendering costs at most one part in so many of what prometheus-client's encoder does.
+
+Of joules and watts in thousandths; numbers from a million on, which get an exponent, cost more.
+"""
+SYSTEM_CALLS_PER_TICK = 80
+MEAN_SYSTEM_CALLS = 20
+"""Both without futexes: how often threads wait for each other is the scheduler's choice."""
+SERIES_OF_GPU_NODE = 300
+SERIES_OF_TWO_PACKAGES = 150
+TICKS_WATCHED = 20
+TICK_MARK = "CLOCK_PROCESS_CPUTIME_ID"
+"""The clock that the ledger reads once at the end of each tick."""
+
+RENDER = """
+import sys
+from joulefloor import catalogue
+from joulefloor.exposition import Collector, Renderer
+from joulefloor.model import Family, Layout, Snapshot
+
+who, renders = sys.argv[1], int(sys.argv[2])
+labels = [
+    ("gpu", f"GPU-{n:08x}-3f1c-9b7e-d2a4-{n:012x}", "measured", "nvml", "text") for n in range(200)
+]
+metrics = [metric for metric in catalogue.METRICS if 3 <= len(metric.labels) <= 5][:10]
+families = [
+    Family(metric, tuple(row[: len(metric.labels)] for row in labels), 200 * number)
+    for number, metric in enumerate(metrics)
+]
+layout = Layout(tuple(families))
+values = [tuple((1_234_567 + 37 * (n + seq)) / 1000 for n in range(2000)) for seq in range(2)]
+snapshots = [Snapshot(seq, 0, 0.0, layout, values[seq % 2]) for seq in range(renders)]
+current = snapshots[0]
+assert len(families) == 10
+if who == "theirs":
+    from prometheus_client import CollectorRegistry, generate_latest
+    registry = CollectorRegistry()
+    registry.register(Collector(lambda: current))
+    render = lambda: generate_latest(registry)
+else:
+    renderer = Renderer(lambda: current)
+    render = lambda: renderer.body(openmetrics=False, compressed=False)
+assert render().count(b"GPU-") == 2000
+for current in snapshots:
+    render()
+"""
+WATCHED = """
+import atexit, sys
+atexit.register(lambda: print("modules:", *sorted(sys.modules), flush=True))
+from joulefloor.__main__ import main
+main()
+"""
+
+
+def tool(name: str) -> str:
+    """Find a program that tests/install.sh brings, or skip (fail where nothing may be missing)."""
+    path = shutil.which(name)
+    if path is None:
+        reason = f"{name} is not on this machine: tests/install.sh brings it"
+        if os.environ.get("JOULEFLOOR_REQUIRE_PEERS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def compiled(tmp_path: Path) -> dict[str, str]:
+    """Keep bytecode, as an installed package does, so that runs do not differ by compiling."""
+    return {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode"),
+        "PYTHONHASHSEED": "0",
+    }
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """Root of a machine with two CPU packages and 40 sensor files."""
+    with composed(SMALL) as path:
+        yield path
+
+
+def instructions(who: str, renders: int, environment: dict[str, str]) -> int:
+    """Instructions of a whole process that renders so often."""
+    command = [sys.executable, "-c", RENDER, who, str(renders)]
+    valgrind = [tool("valgrind"), "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    answer = subprocess.run(
+        [*valgrind, *command], env=environment, capture_output=True, text=True, check=True
+    )
+    found = re.search(r"Collected : (\d+)", answer.stderr)
+    assert found, answer.stderr
+    return int(found[1])
+
+
+def test_rendering_2000_series_takes_an_eighteenth_of_the_reference(tmp_path: Path) -> None:
+    tool("valgrind")
+    environment = os.environ | compiled(tmp_path)
+    for who in ("ours", "theirs"):
+        subprocess.run([sys.executable, "-c", RENDER, who, "1"], env=environment, check=True)
+    ours = (instructions("ours", 11, environment) - instructions("ours", 1, environment)) / 10
+    theirs = (instructions("theirs", 3, environment) - instructions("theirs", 1, environment)) / 2
+    assert theirs / ours >= FEWER_INSTRUCTIONS, f"{ours:,.0f} against {theirs:,.0f} instructions"
+
+
+def test_a_tick_takes_few_system_calls(root: Path, tmp_path: Path) -> None:
+    """Ten times as fast as the defaults, so that ten ticks hold what ten seconds would."""
+    fast, slow = {"period": "100ms"}, {"period": "500ms"}
+    config = {
+        "sampling": {"tick": "100ms"},
+        "sources": {
+            "cpu": fast | {"slow_period": "500ms"},
+            **dict.fromkeys(("hwmon", "model", "rapl"), fast),
+            **dict.fromkeys(("links", "process", "sensors"), slow),
+        },
+    }
+    trace = tmp_path / "trace"
+    strace = [tool("strace"), "-f", "--seccomp-bpf", "-e", "trace=!futex", "-o", str(trace)]
+    port = free_port()
+    daemon = [sys.executable, "-m", "joulefloor", "run", f"--path.rootfs={root}"]
+    flags = [
+        f"--config.file={write_config(tmp_path / 'fast.yaml', config)}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with launch(
+        "joulefloor",
+        [*strace, *daemon, *flags],
+        port=port,
+        directory=tmp_path,
+        environment=compiled(tmp_path),
+    ) as peer:
+        peer.await_ready("/readyz")
+        while trace.read_text().count(TICK_MARK) < 2 * TICKS_WATCHED:
+            assert not peer.died(), peer.tail()
+            assert answers(f"{peer.url}/readyz")
+    lines = [line for line in trace.read_text().splitlines() if "resumed>" not in line]
+    calls = [line for line in lines if re.match(r"\d+ +\w+\(", line)]
+    ledger = next(line.split()[0] for line in calls if TICK_MARK in line)
+    server = calls[0].split()[0]
+    ticks = [number for number, line in enumerate(calls) if TICK_MARK in line]
+    assert ledger != server
+    per_tick = [
+        sum(line.split()[0] != server for line in calls[begin:end])
+        for begin, end in pairwise(ticks[-TICKS_WATCHED - 1 :])
+    ]
+    assert len(per_tick) == TICKS_WATCHED
+    assert max(per_tick) <= SYSTEM_CALLS_PER_TICK, per_tick
+    assert 4 < sum(per_tick) / TICKS_WATCHED <= MEAN_SYSTEM_CALLS, per_tick
+
+
+def test_the_running_daemon_has_not_imported_what_it_does_not_use(
+    root: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    config = write_config(tmp_path / "some.yaml", {"sampling": {"tick": "1s"}})
+    words = ["run", f"--path.rootfs={root}", f"--web.listen-address=127.0.0.1:{port}"]
+    words.append(f"--config.file={config}")
+    command = [sys.executable, "-c", WATCHED, *words]
+    with launch("joulefloor", command, port=port, directory=tmp_path) as peer:
+        peer.await_ready("/readyz")
+        assert "joulefloor_component_energy_joules_total" in exposition(peer)
+    line = next(line for line in peer.tail(50).splitlines() if line.startswith("modules:"))
+    unused = {
+        "asyncio", "bcrypt", "click", "concurrent.futures", "decimal", "difflib", "email",
+        "grpc", "http.client", "http.server", "importlib.metadata", "json", "logging",
+        "multiprocessing", "numpy", "prometheus_client", "psutil", "pydantic", "pynvml",
+        "requests", "ssl", "statistics", "torch", "yaml",
+    }  # fmt: skip
+    assert "joulefloor.sampler" in line.split()
+    assert sorted(unused & set(line.split())) == []
+
+
+def ticked(machine: Machine, *more: str) -> int:
+    """Series of a machine after a minute of ticks, with optional sources."""
+    standard = [name for name, plugin in installed().items() if plugin.on]
+    player = Player(machine, *standard, *more)
+    for _ in range(65):
+        player.burn(100.0, 0.01, 1.0)
+        player.tick()
+    return sum(1 for line in player.metrics().splitlines() if not line.startswith("#"))
+
+
+def test_a_machine_with_two_packages_has_few_series(tmp_path: Path) -> None:
+    assert ticked(Machine(tmp_path, host_file="intel-2s")) <= SERIES_OF_TWO_PACKAGES
+
+
+def test_a_node_with_eight_gpus_has_at_most_300_series(tmp_path: Path) -> None:
+    """The simulated machine has meters and sensors of everything that such a node has."""
+    assert ticked(Machine(tmp_path, host_file="bare-vm"), "simulated") <= SERIES_OF_GPU_NODE

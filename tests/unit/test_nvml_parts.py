@@ -1,0 +1,281 @@
+"""The parts of GPU reading that need no driver: frames, means, activity, peaks, and odd workers."""
+
+from __future__ import annotations
+
+import sys
+from binascii import crc32
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from joulefloor import catalogue
+from joulefloor.clock import SystemClock
+from joulefloor.errors import Reason, SourceError
+from joulefloor.frames import HEADER, MAGIC, MOST_BYTES, VERSION, Frame, Kind, Unpacker, pack
+from joulefloor.host import Host
+from joulefloor.nvml.activity import CYCLES_ELAPSED, Interval, cycle_shares
+from joulefloor.nvml.peaks import Operations, Refused, peaks_of
+from joulefloor.nvml.power import LONGEST_S, PowerMean
+from joulefloor.remote import Unit
+from joulefloor.sources import Site, nvml
+from joulefloor.units import Hertz, Seconds
+from joulefloor.worker import Worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECOND_NS = 1_000_000_000
+PLAIN = st.recursive(
+    st.none() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.tuples(inner, inner) | st.tuples(inner),
+    max_leaves=12,
+)
+BODY = st.tuples(PLAIN, PLAIN) | st.tuples(PLAIN, PLAIN, PLAIN, PLAIN) | st.just(())
+
+
+# -- frames ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.sampled_from(Kind), BODY), max_size=5), st.integers(1, 40))
+def test_frames_survive_any_cutting_of_the_stream(
+    frames: list[tuple[Kind, tuple[object, ...]]], size: int
+) -> None:
+    stream = b"".join(pack(kind, body) for kind, body in frames)
+    unpacker = Unpacker()
+    found: list[Frame] = []
+    for start in range(0, len(stream), size):
+        found += unpacker.feed(stream[start : start + size])
+    assert found == [Frame(kind, body) for kind, body in frames]
+
+
+@given(st.binary(max_size=80))
+def test_other_bytes_are_refused_or_waited_on_and_never_believed(noise: bytes) -> None:
+    try:
+        frames = Unpacker().feed(noise)
+    except ValueError:
+        return
+    assert not frames
+
+
+@given(st.integers(0, 200), st.integers(0, 255))
+def test_a_changed_byte_never_passes_as_a_frame(place: int, value: int) -> None:
+    frame = bytearray(pack(Kind.VALUES, (1, 2, 3, (1.0, 2.0), ((0, "LATE", "x"),), None)))
+    place %= len(frame)
+    if frame[place] == value:
+        return
+    original = Frame(Kind.VALUES, (1, 2, 3, (1.0, 2.0), ((0, "LATE", "x"),), None))
+    frame[place] = value
+    try:
+        found = Unpacker().feed(bytes(frame))
+    except ValueError:
+        return
+    # The kind is not under the checksum, and a longer length waits for more.
+    assert [one.body for one in found] in ([], [original.body])
+
+
+def test_a_frame_longer_than_the_bound_is_refused_by_both_ends() -> None:
+    with pytest.raises(ValueError, match="longer than"):
+        pack(Kind.DOWN, ("x" * MOST_BYTES,))
+    with pytest.raises(ValueError, match="no frame"):
+        Unpacker().feed(HEADER.pack(MAGIC, VERSION, Kind.DOWN, MOST_BYTES + 1, 0))
+
+
+def test_a_body_that_is_no_tuple_is_refused() -> None:
+    data = b"i\x01\x00\x00\x00"
+    with pytest.raises(ValueError, match="no tuple"):
+        Unpacker().feed(HEADER.pack(MAGIC, VERSION, Kind.BEAT, len(data), crc32(data)) + data)
+
+
+# -- a unit, and workers that misbehave -----------------------------------------------------------
+
+
+def row(sensor: str) -> tuple[object, ...]:
+    return (catalogue.TEMPERATURE.name, ("gpu", "GPU-1", sensor), "LEVEL", 5000.0)
+
+
+def test_a_unit_gives_each_answer_once_and_is_late_without_one() -> None:
+    unit = Unit(0)
+    unit.describe(1, "GPU-1", [row("die"), row("memory")])
+    unit.take(1, 5, [40.0], [(1, "DENIED", "no")], None)
+    first = unit.batch(9)
+    assert [reading.value for reading in first.readings] == [40.0]
+    assert [fault.reason for fault in first.faults] == [Reason.DENIED]
+    unit.stuck = "nvmlDeviceGetTemperature"
+    second = unit.batch(9)
+    assert not second.readings
+    assert {fault.reason for fault in second.faults} == {Reason.LATE}
+    assert len(second.faults) == 2
+    assert all("nvmlDeviceGetTemperature" in fault.detail for fault in second.faults)
+
+
+def test_a_known_series_keeps_its_channel_when_others_come_and_go() -> None:
+    unit = Unit(0)
+    unit.describe(1, "GPU-1", [row("die")])
+    die = unit.channels[0]
+    unit.describe(2, "GPU-1", [row("memory")])
+    unit.describe(3, "GPU-1", [row("memory"), row("die")])
+    assert unit.channels[1] is die
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("joulefloor_no_such", ("a",), "LEVEL", 1.0)],
+        [(catalogue.TEMPERATURE.name, ("gpu",), "LEVEL", 1.0)],
+        [(catalogue.TEMPERATURE.name, ("gpu", "a", 3), "LEVEL", 1.0)],
+        [(catalogue.TEMPERATURE.name, ("gpu", "a", "die"), "GUESS", 1.0)],
+    ],
+)
+def test_rows_outside_the_catalogue_are_refused(rows: list[tuple[object, ...]]) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        Unit(0).describe(1, "GPU-1", rows)
+
+
+def source(tmp_path: Path, program: str) -> nvml.NvmlSource:
+    """The source with another program in the place of its worker."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidiactl").touch()
+    limits = nvml.Settings(start_deadline=Seconds(0.3), patience=Seconds(0.2))
+    made = nvml.NvmlSource(Site(Host(tmp_path), SystemClock(), limits))
+    made.worker = Worker((sys.executable, "-c", program), SystemClock(), {})
+    return made
+
+
+@pytest.mark.parametrize(
+    ("program", "reason", "told"),
+    [
+        ("print('nvml: hello from the driver', flush=True); input()", Reason.GARBLED, "no frame"),
+        ("import time; time.sleep(60)", Reason.LATE, "did not open"),
+        ("raise SystemExit(3)", Reason.LOST, "exited with 3"),
+        ("import os; os.kill(os.getpid(), 11)", Reason.LOST, "signal 11"),
+        ("import os, time; os.close(1); time.sleep(60)", Reason.LOST, "closed its pipe"),
+    ],
+)
+def test_a_worker_that_misbehaves_is_a_reason_and_is_ended(
+    tmp_path: Path, program: str, reason: Reason, told: str
+) -> None:
+    made = source(tmp_path, program)
+    with pytest.raises(SourceError, match=told) as caught:
+        made.read()
+    assert caught.value.reason is reason
+    assert not made.worker.running
+
+
+def test_workers_that_end_young_again_and_again_are_started_ever_more_slowly(
+    tmp_path: Path,
+) -> None:
+    made = source(tmp_path, "raise SystemExit(3)")
+    for _ in range(2):
+        with pytest.raises(SourceError, match="exited with 3"):
+            made.read()
+    with pytest.raises(
+        SourceError, match=r"ended early 2 times \(.*exited with 3\); the next try is in 2 s"
+    ):
+        made.read()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(Kind), BODY), min_size=1, max_size=4))
+def test_frames_without_sense_are_garbled_or_ignored_and_never_an_accident(
+    frames: list[tuple[Kind, tuple[object, ...]]],
+) -> None:
+    made = nvml.NvmlSource(Site(Host.__new__(Host), SystemClock(), nvml.Settings()))
+    for kind, body in frames:
+        with suppress(SourceError):
+            made._take(Frame(kind, body))
+
+
+# -- numbers --------------------------------------------------------------------------------------
+
+
+def test_the_mean_of_power_is_the_trapezoid_of_its_samples() -> None:
+    mean = PowerMean()
+    assert mean.take() is None
+    for second, watts in enumerate((100.0, 300.0, 300.0)):
+        mean.add(watts, second * SECOND_NS)
+    assert mean.take() == 250
+    mean.add(100.0, 3 * SECOND_NS)
+    assert mean.take() == 200
+
+
+def test_nothing_is_said_about_a_pause_between_samples() -> None:
+    mean = PowerMean()
+    mean.add(700.0, 0)
+    mean.add(100.0, round((LONGEST_S + 1) * SECOND_NS))
+    assert mean.take() == 100
+
+
+@given(st.lists(st.tuples(st.floats(1, 1000), st.integers(1, 10**9)), min_size=2, max_size=20))
+def test_the_mean_lies_between_the_samples(samples: list[tuple[float, int]]) -> None:
+    mean, at_ns = PowerMean(), 0
+    for watts, step_ns in samples:
+        at_ns += step_ns
+        mean.add(watts, at_ns)
+    told = mean.take()
+    values = [watts for watts, _ in samples]
+    assert told is not None
+    assert min(values) * (1 - 1e-9) <= told <= max(values) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "tensor_tera"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4),
+        ("NVIDIA H200", 989.4),
+        ("NVIDIA GH200 480GB", 989.4),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA B200", 2250),
+        ("NVIDIA GB200", 2500),
+    ],
+)
+def test_a_pipe_that_is_always_busy_at_the_clock_of_the_peak_does_the_peak(
+    model: str, tensor_tera: float
+) -> None:
+    (peak,) = [peak for peak in peaks_of(model) if peak.pipe == "tensor16"]
+    clocks = {989.4: 1830e6, 756: 1620e6, 2250: 1856e6, 2500: 2062e6}
+    operations = Operations(peaks_of(model))
+    operations.add({"tensor16": 1.0}, Hertz(clocks[tensor_tera]), 2.0)
+    assert operations.totals["fp16"] == pytest.approx(2 * tensor_tera * 1e12)
+    assert peak.precision == "fp16"
+
+
+@pytest.mark.parametrize("model", ["NVIDIA X999", "Tesla T4", "NVIDIA H100", "", "H100 80GB HBM3e"])
+def test_a_gpu_nobody_published_has_no_peak(model: str) -> None:
+    assert peaks_of(model) == ()
+
+
+@given(st.floats(-2, 3), st.floats(0, 2e9), st.floats(0, 10))
+def test_operations_never_go_down_and_never_pass_the_peak(
+    share: float, clock_hz: float, seconds: float
+) -> None:
+    operations = Operations(peaks_of("NVIDIA H100 80GB HBM3"))
+    try:
+        operations.add({"tensor16": share}, Hertz(clock_hz), seconds)
+    except Refused:
+        assert not 0 <= share <= 1.02
+    most = 989.4e12 / 1.83e9 * clock_hz * seconds
+    assert 0 <= operations.totals["fp16"] <= most * (1 + 1e-9)
+
+
+@given(
+    st.dictionaries(st.sampled_from([248, 251, 252, 253, 254, 258, 259, 260]), st.floats(0, 1e18)),
+    st.dictionaries(st.sampled_from([248, 251, 252, 253, 254, 258, 259, 260]), st.floats(0, 1e18)),
+)
+def test_cycle_shares_are_none_when_a_counter_was_set_back(
+    before: dict[int, float], now: dict[int, float]
+) -> None:
+    shares = cycle_shares(before, now)
+    back = any(now[number] < before[number] for number in before.keys() & now.keys())
+    if back or CYCLES_ELAPSED not in before or CYCLES_ELAPSED not in now:
+        assert shares is None
+    elif shares is not None:
+        assert all(share >= 0 for share in shares.values())
+
+
+def test_engines_leave_out_what_cannot_be() -> None:
+    interval = Interval(1.0, {1: 50.0, 2: 130.0, 10: -1.0, 20: 2.0, 21: -5.0})
+    assert interval.engines() == {"graphics": 0.5}
+    assert interval.moved() == {("pcie", "transmit"): 2.0 * 2**20}

@@ -1,0 +1,459 @@
+"""Bills over time: every credited joule is on one bill in the tick of its credit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from joulefloor import catalogue
+from joulefloor.attribution import Policy
+from joulefloor.billing import MOST_FINISHED, Terms
+from joulefloor.board import Board
+from joulefloor.ledger import Ledger, Rules
+from joulefloor.model import (
+    EVERY_DEVICE,
+    IDLE,
+    SYSTEM,
+    UNATTRIBUTED,
+    Batch,
+    Channel,
+    Measures,
+    Reading,
+    Snapshot,
+    Workload,
+)
+from joulefloor.units import NANOSECONDS_PER_SECOND
+
+CPUS = 4
+A, B, C = (Workload("pod", "web", name) for name in "abc")
+OTHER = Workload("pod", "batch", "d")
+GPU = "GPU-1"
+
+
+def meter(component: str, device: str) -> Channel:
+    labels = (component, device, "meter", "measured")
+    return Channel(catalogue.COMPONENT_ENERGY, labels, Measures.ENERGY, max_watts=2_000.0)
+
+
+def part(name: str) -> Channel:
+    labels = ("gpu", GPU, name, "meter", "measured")
+    return Channel(catalogue.PART_ENERGY, labels, Measures.ENERGY, max_watts=2_000.0)
+
+
+def use(workload: Workload, component: str = "cpu", share: str = "dynamic") -> Channel:
+    measures = Measures.USE if (component, share) == ("cpu", "dynamic") else Measures.HOLD
+    return Channel(catalogue.WORKLOAD_ENERGY, (component, *workload, share), measures)
+
+
+def claim(device: str, workload: Workload, division: str = "claim") -> Channel:
+    labels = ("gpu", device, *workload, division)
+    return Channel(catalogue.WORKLOAD_DEVICE_SHARE, labels, Measures.HOLD)
+
+
+class Node:
+    """A ledger with one package, DRAM and one GPU; who uses what is said by each test."""
+
+    def __init__(
+        self, policy: Policy = Policy.UNATTRIBUTED, static: float | None = 10.0, keep_s: float = 300
+    ) -> None:
+        self.board = Board()
+        known = {} if static is None else dict.fromkeys(("cpu", "dram", "gpu"), static)
+        rules = Rules(static_watts=known, model_patience_s=0.0, terms=Terms(policy, keep_s))
+        self.ledger = Ledger(self.board, rules)
+        self.meters = {
+            name: meter(name, GPU if name == "gpu" else "package-0")
+            for name in ("cpu", "dram", "gpu")
+        }
+        self.parts: dict[str, Channel] = {}
+        self.channels: dict[tuple[str, Workload, str], Channel] = {}
+        self.totals: dict[Channel, float] = dict.fromkeys(self.meters.values(), 0.0)
+        self.cpu_s: dict[Workload, float] = {SYSTEM: 0.0, IDLE: 0.0}
+        self.held: dict[Workload, float] = {}
+        self.limits: dict[Workload, float] = {}
+        self.claims: dict[tuple[str, Workload], float] | None = None
+        self.busy = Channel(catalogue.UTILIZATION, ("gpu", GPU, "busy"), Measures.LEVEL)
+        self.gpu_busy: float | None = None
+        self.node = Channel(catalogue.UTILIZATION, ("node", "node", "busy"), Measures.LEVEL)
+        self.now_s = 0.0
+        self.counted = True
+
+    def tick(
+        self,
+        joules: dict[str, float] | None = None,
+        used: dict[Workload, float] | None = None,
+        system: float = 0.0,
+        parts: dict[str, float] | None = None,
+    ) -> None:
+        """One second: components burn `joules`, workloads use CPU seconds, `system` the rest."""
+        self.now_s += 1.0
+        for name, spent in (joules or {}).items():
+            self.totals[self.meters[name]] += spent
+        for name, spent in (parts or {}).items():
+            channel = self.parts.setdefault(name, part(name))
+            self.totals[channel] = self.totals.get(channel, 0.0) + spent
+        busy = sum((used or {}).values()) + system
+        for workload, seconds in {**(used or {}), SYSTEM: busy, IDLE: CPUS - busy}.items():
+            self.cpu_s[workload] = self.cpu_s.get(workload, 0.0) + seconds
+        self.fold("meters", dict(self.totals))
+        levels = {self.node: busy / CPUS}
+        if self.gpu_busy is not None:
+            levels[self.busy] = self.gpu_busy
+        self.fold("cpu", levels)
+        self.fold("workloads", self.uses() if self.counted else {})
+        self.fold("memory", self.memory())
+        if self.claims is not None:
+            held = {self.channel("gpu", *key): value for key, value in self.claims.items()}
+            self.fold("devices", {**held, self.channel("gpu", EVERY_DEVICE, IDLE): 1.0})
+        self.ledger.close(round(self.now_s * NANOSECONDS_PER_SECOND), 0.0)
+
+    def uses(self) -> dict[Channel, float]:
+        return {self.channel("cpu", "", who): value for who, value in self.cpu_s.items()}
+
+    def memory(self) -> dict[Channel, float]:
+        rest = 100.0 - sum(self.held.values())
+        held = {**self.held, SYSTEM: sum(self.held.values()) + rest / 2, IDLE: rest / 2}
+        values = {self.channel("dram", "", who): value for who, value in held.items()}
+        limits = {self.channel("cpu", "limit", who): n for who, n in self.limits.items()}
+        return values | limits
+
+    def channel(self, component: str, device: str, workload: Workload) -> Channel:
+        key = (component, workload, device)
+        if key not in self.channels:
+            if component == "gpu":
+                self.channels[key] = claim(device, workload)
+            else:
+                share = "static" if device else "dynamic"
+                self.channels[key] = use(workload, component, share)
+        return self.channels[key]
+
+    def fold(self, source: str, values: dict[Channel, float]) -> None:
+        at_ns = round(self.now_s * NANOSECONDS_PER_SECOND)
+        readings = tuple(Reading(channel, value, at_ns) for channel, value in values.items())
+        self.ledger.fold(source, 1.0, Batch(readings))
+
+    def remove(self, workload: Workload) -> None:
+        """The workload ends: its control group is gone."""
+        self.cpu_s.pop(workload, None)
+        self.held.pop(workload, None)
+        self.channels = {key: c for key, c in self.channels.items() if key[1] != workload}
+
+    def samples(self, metric: catalogue.Metric) -> dict[tuple[str, ...], float]:
+        layout, values = self.board.freeze()
+        snapshot = Snapshot(1, 1, 1.0, layout, values)
+        return {s.labels: s.value for s in snapshot.samples() if s.metric is metric}
+
+    def bill(self, workload: Workload, component: str = "cpu", share: str = "dynamic") -> float:
+        return self.samples(catalogue.WORKLOAD_ENERGY).get((component, *workload, share), 0.0)
+
+    def billed(self, component: str) -> float:
+        bills = self.samples(catalogue.WORKLOAD_ENERGY)
+        return sum(joules for labels, joules in bills.items() if labels[0] == component)
+
+    def spent(self, component: str) -> float:
+        sums = self.samples(catalogue.NODE_COMPONENT_ENERGY)
+        return sum(joules for labels, joules in sums.items() if labels[0] == component)
+
+
+def test_a_stressed_pod_gets_95_percent_of_dynamic_energy_and_an_idle_one_at_most_1() -> None:
+    node = Node(static=40.0)
+    for _ in range(60):
+        node.tick({"cpu": 140.0}, {A: 1.96, B: 0.002}, system=0.038)
+    dynamic = 59 * 100.0
+    assert node.bill(A) >= 0.95 * dynamic
+    assert 0 < node.bill(B) <= 0.01 * dynamic
+    assert node.bill(UNATTRIBUTED, share="static") == pytest.approx(59 * 40.0)
+    assert node.billed("cpu") == pytest.approx(node.spent("cpu"), rel=1e-9)
+
+
+TICK = st.fixed_dictionaries(
+    {
+        "cpu": st.floats(0, 500),
+        "dram": st.floats(0, 100),
+        "gpu": st.floats(0, 700),
+        "a": st.floats(0, 2),
+        "b": st.floats(0, 2),
+        "system": st.floats(0, 1),
+        "pod": st.sampled_from(("stays", "comes", "goes")),
+        "counted": st.booleans(),
+        "claims": st.sampled_from((None, (), (A,), (A, B), (C,))),
+        "gpu_busy": st.none() | st.floats(0, 1),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ticks=st.lists(TICK, min_size=2, max_size=12),
+    policy=st.sampled_from(Policy),
+    static=st.sampled_from((None, 0.0, 10.0, 1_000.0)),
+)
+def test_shares_add_up_to_each_component_in_every_tick(
+    ticks: list[dict[str, object]], policy: Policy, static: float | None
+) -> None:
+    """Pods come and go, sources fall silent, meters stand still: the sum is always the whole."""
+    node = Node(policy, static)
+    node.held = {A: 20.0}
+    for tick in ticks:
+        pods = {A: tick["a"], B: tick["b"]} if tick["pod"] != "stays" else {A: tick["a"]}
+        if tick["pod"] == "goes":
+            node.remove(B)
+            pods = {A: tick["a"]}
+        node.counted = bool(tick["counted"])
+        claims = tick["claims"]
+        node.claims = None if claims is None else {(GPU, who): 1.0 for who in claims}  # type: ignore[attr-defined]
+        if claims is None:
+            node.ledger.silence("devices")
+        node.gpu_busy = tick["gpu_busy"]  # type: ignore[assignment]
+        node.tick(
+            {name: tick[name] for name in ("cpu", "dram", "gpu")},  # type: ignore[misc]
+            pods,  # type: ignore[arg-type]
+            tick["system"],  # type: ignore[arg-type]
+        )
+        for component in ("cpu", "dram", "gpu"):
+            assert node.billed(component) == pytest.approx(
+                node.spent(component), rel=1e-6, abs=1e-9
+            )
+        residuals = node.samples(catalogue.WORKLOAD_RESIDUAL)
+        assert all(residual < 1e-6 for residual in residuals.values())
+
+
+def test_energy_from_before_anybody_was_counted_is_unattributed() -> None:
+    node = Node()
+    node.counted = False
+    for _ in range(3):
+        node.tick({"cpu": 50.0}, {A: 1.0})
+    node.counted = True
+    node.tick({"cpu": 50.0}, {A: 1.0})
+    assert node.bill(A) == 0.0
+    node.tick({"cpu": 50.0}, {A: 1.0})
+    assert node.bill(A) == pytest.approx(40.0)
+    assert node.billed("cpu") == pytest.approx(node.spent("cpu"))
+
+
+def test_while_nobody_counts_the_energy_is_unattributed_and_no_old_share_is_repeated() -> None:
+    node = Node()
+    for _ in range(3):
+        node.tick({"cpu": 50.0}, {A: 1.0})
+    before = node.bill(A)
+    node.ledger.silence("workloads")
+    node.counted = False
+    node.tick({"cpu": 50.0}, {A: 1.0})
+    assert node.bill(A) == before
+    assert node.bill(UNATTRIBUTED) == pytest.approx(40.0)
+    assert node.billed("cpu") == pytest.approx(node.spent("cpu"))
+
+
+def test_a_meter_slower_than_the_count_is_divided_by_all_use_since_it_last_moved() -> None:
+    node = Node(static=0.0)
+    node.tick({"cpu": 0.0}, {A: 0.0, B: 0.0})
+    for second in range(1, 11):
+        who = A if second <= 5 else B
+        node.tick({"cpu": 100.0} if second % 10 == 0 else {}, {who: 1.0})
+    assert node.bill(A) == pytest.approx(50.0)
+    assert node.bill(B) == pytest.approx(50.0)
+
+
+def test_dram_goes_by_memory_in_use() -> None:
+    node = Node(static=2.0)
+    node.held = {A: 30.0, B: 10.0}
+    for _ in range(3):
+        node.tick({"dram": 12.0})
+    assert node.bill(A, "dram") == pytest.approx(2 * 10.0 * 30 / 70)
+    assert node.bill(B, "dram") == pytest.approx(2 * 10.0 * 10 / 70)
+    assert node.bill(SYSTEM, "dram") == pytest.approx(2 * 10.0 * 30 / 70)
+
+
+def test_static_energy_by_allocation_goes_by_cpu_limit() -> None:
+    node = Node(Policy.ALLOCATION, static=40.0)
+    node.limits = {A: 1.0}
+    for _ in range(3):
+        node.tick({"cpu": 50.0}, {A: 0.1, B: 0.4})
+    assert node.bill(A, share="static") == pytest.approx(2 * 40.0 * 1 / 4)
+    assert node.bill(B, share="static") == pytest.approx(2 * 40.0 * 0.4 / 4)
+    assert node.bill(IDLE, share="static") == pytest.approx(2 * 40.0 * 2.6 / 4)
+
+
+def test_a_gpu_goes_to_the_pod_that_holds_it_and_a_free_one_is_idle() -> None:
+    node = Node(static=60.0)
+    node.claims = {}
+    node.tick({"gpu": 60.0})
+    node.tick({"gpu": 60.0})
+    assert node.bill(IDLE, "gpu", "static") == pytest.approx(60.0)
+    node.claims = {(GPU, A): 1.0}
+    node.tick({"gpu": 300.0})
+    assert node.bill(A, "gpu") == pytest.approx(240.0)
+    assert node.samples(catalogue.WORKLOAD_DEVICE_SHARE) == {("gpu", GPU, *A, "whole"): 1.0}
+    node.claims = {}
+    node.tick({"gpu": 60.0})
+    assert node.samples(catalogue.WORKLOAD_DEVICE_SHARE) == {}
+    assert node.billed("gpu") == pytest.approx(node.spent("gpu"))
+
+
+def test_while_the_kubelet_is_silent_gpu_energy_is_unattributed() -> None:
+    node = Node(static=60.0)
+    node.claims = {(GPU, A): 1.0}
+    for _ in range(2):
+        node.tick({"gpu": 100.0})
+    before = node.bill(A, "gpu")
+    node.claims = None
+    node.ledger.silence("devices")
+    node.tick({"gpu": 100.0})
+    assert node.bill(A, "gpu") == before == pytest.approx(40.0)
+    assert node.bill(UNATTRIBUTED, "gpu") == pytest.approx(40.0)
+    assert node.billed("gpu") == pytest.approx(node.spent("gpu"))
+
+
+def test_time_sliced_pods_share_by_replicas_and_the_label_says_so() -> None:
+    node = Node(static=0.0)
+    node.claims = {(GPU, A): 1.0, (GPU, B): 3.0}
+    for _ in range(2):
+        node.tick({"gpu": 100.0})
+    assert node.bill(A, "gpu") == pytest.approx(25.0)
+    assert node.bill(B, "gpu") == pytest.approx(75.0)
+    assert node.samples(catalogue.WORKLOAD_DEVICE_SHARE) == {
+        ("gpu", GPU, *A, "equal"): 0.25,
+        ("gpu", GPU, *B, "equal"): 0.75,
+    }
+
+
+def test_mig_instances_share_the_board_by_what_each_spent() -> None:
+    node = Node(static=0.0)
+    node.claims = {("MIG-a", A): 1.0, ("MIG-b", B): 1.0}
+    for _ in range(3):
+        node.tick(
+            {"gpu": 100.0},
+            parts={"mig:3g.40gb:MIG-a": 60.0, "mig:1g.10gb:MIG-b": 20.0, "idle": 20.0},
+        )
+    assert node.bill(A, "gpu") == pytest.approx(150.0)
+    assert node.bill(B, "gpu") == pytest.approx(50.0)
+    assert ("gpu", GPU, *A, "activity") in node.samples(catalogue.WORKLOAD_DEVICE_SHARE)
+
+
+def test_a_board_is_not_called_free_while_an_instance_of_unknown_board_is_held() -> None:
+    node = Node(static=60.0)
+    node.claims = {("MIG-a", A): 1.0}
+    for _ in range(3):
+        node.tick({"gpu": 100.0})
+    assert node.bill(UNATTRIBUTED, "gpu") == pytest.approx(80.0)
+    assert node.bill(SYSTEM, "gpu") == node.bill(IDLE, "gpu", "static") == 0.0
+    for _ in range(2):
+        node.tick({"gpu": 100.0}, parts={"mig:3g.40gb:MIG-a": 50.0, "idle": 50.0})
+    assert node.bill(A, "gpu") > 0
+    assert node.billed("gpu") == pytest.approx(node.spent("gpu"))
+
+
+def test_time_sliced_pods_share_by_what_their_processes_do_where_that_is_known() -> None:
+    """Process 7 is B's, 8 belongs to a pod that has no claim, and 9 to nobody."""
+    node = Node(static=0.0)
+    node.claims = {(GPU, A): 1.0, (GPU, B): 1.0}
+    owners = {"process:6": A, "process:7": B, "process:8": C}
+    told = {claim(process, who, "activity"): 1.0 for process, who in owners.items()}
+    for _ in range(3):
+        node.fold("owners", told)
+        spent = {"process:6": 20.0, "process:7": 60.0, "process:8": 5.0, "process:9": 5.0}
+        node.tick({"gpu": 100.0}, parts={**spent, "idle": 10.0})
+    assert node.bill(A, "gpu") == pytest.approx(50.0)
+    assert node.bill(B, "gpu") == pytest.approx(150.0)
+    assert node.bill(C, "gpu") == 0.0
+    assert ("gpu", GPU, *B, "activity") in node.samples(catalogue.WORKLOAD_DEVICE_SHARE)
+    assert node.billed("gpu") == pytest.approx(node.spent("gpu"))
+
+
+def test_a_pod_that_ended_holds_no_device_though_the_kubelet_still_lists_it() -> None:
+    node = Node(static=0.0)
+    node.claims = {(GPU, A): 1.0, (GPU, B): 1.0}
+    for _ in range(3):
+        node.tick({"gpu": 100.0}, {A: 0.1})
+    assert node.bill(A, "gpu") == pytest.approx(200.0)
+    assert node.bill(B, "gpu") == 0.0
+
+
+def test_without_names_of_live_pods_every_claim_counts() -> None:
+    node = Node(static=0.0)
+    node.claims = {(GPU, A): 1.0, (GPU, B): 1.0}
+    for _ in range(3):
+        node.tick({"gpu": 100.0}, {Workload("pod", "", "5f1c7c0e"): 0.1})
+    assert node.bill(A, "gpu") == node.bill(B, "gpu") == pytest.approx(100.0)
+
+
+def test_a_finished_workload_stays_for_a_set_time_and_its_namespace_for_ever() -> None:
+    node = Node(static=0.0, keep_s=300)
+    for _ in range(3):
+        node.tick({"cpu": 50.0}, {A: 1.0, OTHER: 1.0})
+    joules = node.bill(OTHER)
+    node.remove(OTHER)
+    for _ in range(301):
+        node.tick({"cpu": 50.0}, {A: 1.0})
+        assert node.bill(OTHER) == joules
+    node.tick({"cpu": 50.0}, {A: 1.0})
+    assert ("cpu", *OTHER, "dynamic") not in node.samples(catalogue.WORKLOAD_ENERGY)
+    groups = node.samples(catalogue.NAMESPACE_ENERGY)
+    assert groups["cpu", "pod", "batch", "dynamic"] == joules
+    assert sum(joules for labels, joules in groups.items() if labels[0] == "cpu") == pytest.approx(
+        node.spent("cpu")
+    )
+
+
+def test_a_pod_of_the_same_name_goes_on_where_the_last_one_ended() -> None:
+    node = Node(static=0.0)
+    for _ in range(3):
+        node.tick({"cpu": 50.0}, {A: 1.0})
+    joules = node.bill(A)
+    node.remove(A)
+    node.tick({"cpu": 50.0}, {}, system=1.0)
+    node.tick({"cpu": 50.0}, {A: 0.001}, system=1.0)
+    assert node.bill(A) == joules
+    node.tick({"cpu": 50.0}, {A: 1.0})
+    assert node.bill(A) == pytest.approx(joules + 50.0)
+
+
+def test_a_counter_that_goes_back_bills_nothing() -> None:
+    node = Node(static=0.0)
+    for _ in range(3):
+        node.tick({"cpu": 50.0}, {A: 1.0})
+    joules = node.bill(A)
+    node.cpu_s[A] = 0.0
+    node.tick({"cpu": 50.0}, {}, system=1.0)
+    assert node.bill(A) == joules
+    node.tick({"cpu": 50.0}, {A: 1.0})
+    assert node.bill(A) == pytest.approx(joules + 50.0)
+
+
+def test_churn_is_bounded() -> None:
+    node = Node(static=0.0, keep_s=1e9)
+    for number in range(MOST_FINISHED + 200):
+        pod = Workload("pod", f"ns-{number}", "job")
+        node.tick({"cpu": 50.0}, {pod: 0.0})
+        node.tick({"cpu": 50.0}, {pod: 1.0})
+        node.remove(pod)
+    assert len(node.samples(catalogue.WORKLOAD_ENERGY)) <= MOST_FINISHED + 10
+    assert len(node.samples(catalogue.NAMESPACE_ENERGY)) <= 1010
+    groups = node.samples(catalogue.NAMESPACE_ENERGY)
+    assert sum(groups.values()) == pytest.approx(
+        sum(node.samples(catalogue.NODE_COMPONENT_ENERGY).values())
+    )
+
+
+def test_who_reads_the_board_and_how_often_changes_nothing() -> None:
+    """Two scrapers, one of them greedy, see the counters that one alone would see."""
+    alone, watched = Node(), Node()
+    for second in range(20):
+        used = {A: 1.0, B: 0.5} if second < 10 else {A: 1.0}
+        for node in (alone, watched):
+            if second == 10:
+                node.remove(B)
+            node.tick({"cpu": 50.0, "dram": 5.0}, used)
+        for _ in range(3):
+            watched.samples(catalogue.WORKLOAD_ENERGY)
+    assert alone.samples(catalogue.WORKLOAD_ENERGY) == watched.samples(catalogue.WORKLOAD_ENERGY)
+
+
+def test_a_machine_without_a_meter_has_no_bills() -> None:
+    node = Node()
+    node.meters = {}
+    node.totals = {}
+    for _ in range(3):
+        node.tick({}, {A: 1.0})
+    assert node.samples(catalogue.WORKLOAD_ENERGY) == {}
+    assert node.samples(catalogue.WORKLOAD_RESIDUAL) == {}

@@ -1,0 +1,135 @@
+"""What the ids of device plugins and DRA drivers mean, and what any bytes of a kubelet do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from joulefloor.errors import Reason, SourceError
+from joulefloor.kubelet import Answer, Row, decode
+from joulefloor.podresources import DeviceSource, Held, held
+from tests.kubelet import Pod, field, response
+
+if TYPE_CHECKING:
+    from tests.machine import Machine
+
+GPU = "GPU-8f6a1c2e-1111-2222-3333-444455556666"
+MIG = "MIG-0a0b0c0d-1111-2222-3333-444455556666"
+BY_MINOR = {"0": GPU}
+
+SHAPES = {
+    "whole": ("nvidia.com/gpu", GPU, GPU),
+    "replica": ("nvidia.com/gpu.shared", f"{GPU}::3", GPU),
+    "renamed": ("example.com/big-gpu", GPU, GPU),
+    "mig": ("nvidia.com/mig-1g.10gb", MIG, MIG),
+    "mig replica": ("nvidia.com/mig-1g.10gb", f"{MIG}::0", MIG),
+    "old mig": ("nvidia.com/mig-1g.5gb", f"MIG-{GPU}/7/0", GPU),
+    "gke": ("nvidia.com/gpu", "nvidia0", GPU),
+    "gke time-sliced": ("nvidia.com/gpu", "nvidia0/vgpu1", GPU),
+    "gke mig": ("nvidia.com/gpu", "nvidia0/gi3", GPU),
+    "gke mig time-sliced": ("nvidia.com/gpu", "nvidia0/gi3/vgpu0", GPU),
+    "dra": ("gpu.nvidia.com", "gpu-0", GPU),
+    "dra mig": ("gpu.nvidia.com", "gpu-0-mig-1g.10gb-19-0", GPU),
+    "amd": ("amd.com/gpu", "0000:c1:00.0", "0000:c1:00.0"),
+}
+
+
+@pytest.mark.parametrize(("resource", "device", "meter"), SHAPES.values(), ids=SHAPES)
+def test_the_shapes_of_device_ids(resource: str, device: str, meter: str) -> None:
+    assert held(resource, device, BY_MINOR) == Held("gpu", meter)
+
+
+def test_tpus_are_devices_and_other_resources_are_not() -> None:
+    assert held("google.com/tpu", "2", {}) == Held("tpu", "2")
+    assert held("intel.com/sriov", "0000:18:02.1", {}) is None
+    assert held("hugepages-2Mi", "1", {}) is None
+
+
+@pytest.mark.parametrize(
+    ("resource", "device"),
+    [("nvidia.com/gpu", "nvidia7"), ("gpu.nvidia.com", "gpu-9"), ("amd.com/gpu", "amdgpu_xcp_1")],
+)
+def test_a_gpu_that_nobody_can_find_is_an_error_that_names_it(resource: str, device: str) -> None:
+    with pytest.raises(ValueError, match=device):
+        held(resource, device, BY_MINOR)
+
+
+@given(resource=st.text(), device=st.text())
+def test_any_id_is_a_device_none_or_an_error(resource: str, device: str) -> None:
+    try:
+        found = held(resource, device, BY_MINOR)
+    except ValueError:
+        return
+    assert found is None or found.device
+
+
+PODS = (
+    Pod("train", "a", (("nvidia.com/gpu", (GPU, "GPU-2")), ("intel.com/x", ("y",)))),
+    Pod("web", "nothing"),
+    Pod("dra", "b", claims=(("gpu.nvidia.com", "gpu-0"),)),
+)
+
+
+def test_devices_of_every_pod_are_read_from_the_answer() -> None:
+    assert decode(response(PODS)) == Answer(
+        (
+            Row("train", "a", "nvidia.com/gpu", GPU),
+            Row("train", "a", "nvidia.com/gpu", "GPU-2"),
+            Row("train", "a", "intel.com/x", "y"),
+            Row("dra", "b", "gpu.nvidia.com", "gpu-0"),
+        ),
+        3,
+    )
+
+
+def test_fields_of_later_versions_are_skipped() -> None:
+    later = (
+        field(15, 7) + field(16, b"new") + bytes([9 << 3 | 1]) + bytes(8) + bytes([77]) + bytes(4)
+    )
+    pod = PODS[0].message() + later
+    assert decode(later + field(1, pod)).pods == 1
+
+
+@given(message=st.binary(max_size=200))
+@example(message=b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
+@example(message=field(1, field(1, b"\xff")))
+def test_any_bytes_are_an_answer_or_a_value_error(message: bytes) -> None:
+    try:
+        decode(message)
+    except ValueError:
+        return
+
+
+def devices(machine: Machine) -> DeviceSource:
+    return DeviceSource(machine.host, machine.clock, 10.0)
+
+
+def test_a_node_without_kubernetes_starts_nothing(machine: Machine) -> None:
+    machine.write("dev/nvidiactl", "")
+    source = devices(machine)
+    with pytest.raises(SourceError, match="no kubelet here") as error:
+        source.read()
+    assert error.value.reason is Reason.ABSENT
+    assert source._worker.pid is None
+
+
+def test_a_node_without_devices_starts_nothing(machine: Machine) -> None:
+    machine.write("var/lib/kubelet/pod-resources/kubelet.sock", "")
+    source = devices(machine)
+    with pytest.raises(SourceError, match="no GPU or TPU") as error:
+        source.read()
+    assert error.value.reason is Reason.ABSENT
+    assert source._worker.pid is None
+
+
+def test_a_kubelet_without_its_socket_is_lost_and_nothing_is_started(machine: Machine) -> None:
+    machine.write("dev/nvidiactl", "")
+    (machine.root / "var/lib/kubelet/pod-resources").mkdir(parents=True)
+    source = devices(machine)
+    with pytest.raises(SourceError, match="kubelet is not running") as error:
+        source.read()
+    assert error.value.reason is Reason.LOST
+    assert source._worker.pid is None
