@@ -72,5 +72,5 @@ $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/.tests: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing joulefloor and its tests' tools in $(VENV) ..."
-	@$(PY) -m pip install -q --disable-pip-version-check -e '.[test,auth]'
+	@$(PY) -m pip install -q --disable-pip-version-check -e '.[test,auth,dashboards]'
 	@touch $(VENV)/.runtime $@

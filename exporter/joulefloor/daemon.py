@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,8 @@ def _web_config(file: Path | None) -> WebConfig | None:
 
 
 def _run(server: Server, sampler: Sampler, log: Log) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # two descriptors a pod are kept
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     sampler.start()

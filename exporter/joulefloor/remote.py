@@ -20,10 +20,9 @@ MOST_KNOWN = 1_000
 class Unit:
     """One device of a worker: says what its values mean, and gives each round's once."""
 
-    def __init__(self, index: int) -> None:
-        """Nothing is known of it yet; `index` is the worker's number for it."""
-        self.index = index
-        self.name = f"unit {index}"
+    def __init__(self, name: str) -> None:
+        """Nothing is known of it yet; `name` is for people, until it tells its own."""
+        self.name = name
         self.channels: tuple[Channel, ...] = ()
         self.stuck = ""
         self._generation: int | None = None

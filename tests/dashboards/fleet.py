@@ -1,4 +1,4 @@
-"""A small fleet of real daemons for the dashboards: invented, recorded, virtual, and one that is dead.
+"""A small fleet of real daemons for the dashboards: invented, recorded, virtual, and a dead one.
 
 The recorded machine lives: a thread moves its counters as its kernel would. It also has what an
 operator must see: a counter that wraps, one that starts anew, and a sensor that answers nonsense.
@@ -12,15 +12,18 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import yaml
 
+from stack.peers import write_config
 from stack.processes import LOOPBACK, Peer, free_port, launch
+from tests.dashboards.board import SCRAPE_S
+from tests.dashboards.promql import RULES
 from tests.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 JOB: Final = "joulefloor"
 DEAD: Final = "node-4"
@@ -28,9 +31,10 @@ STEP_S: Final = 0.25
 SIMULATED: Final = {
     "sources": {
         "simulated": {"enabled": True},
-        **dict.fromkeys(
-            ("cpu", "hwmon", "links", "model", "rapl", "thermal"), {"enabled": False}
-        ),
+        **{
+            name: {"enabled": False}
+            for name in ("cpu", "hwmon", "links", "model", "rapl", "thermal")
+        },
     }
 }
 RECORDED: Final = {
@@ -91,6 +95,31 @@ def fleet(directory: Path) -> Iterator[list[Target]]:
             targets.append(Target(peer.address, {"instance": node.name, **node.place}))
         dead = {"instance": DEAD, "cluster": "berlin", "rack": "a2"}
         yield [*targets, Target(f"{LOOPBACK}:{free_port()}", dead)]
+
+
+def hurried_rules(folder: Path, *, waiting: bool = False) -> list[Path]:
+    """Our rules, evaluated with every scrape; alerts do not wait unless `waiting` is set."""
+    written = []
+    for name in ("recording.yaml", "alerting.yaml"):
+        content = yaml.safe_load((RULES / name).read_text(encoding="utf-8"))
+        for group in content["groups"]:
+            group["interval"] = f"{SCRAPE_S}s"
+            for rule in group["rules"]:
+                if not waiting:
+                    rule.pop("for", None)
+        written.append(write_config(folder / name, content))
+    return written
+
+
+def scraping(targets: Sequence[Target], rules: Sequence[Path]) -> Mapping[str, Any]:
+    """The prometheus.yml over the fleet, whose targets have labels of their place."""
+    pace = f"{SCRAPE_S}s"
+    static = [{"targets": [one.address], "labels": dict(one.labels)} for one in targets]
+    return {
+        "global": {"scrape_interval": pace, "evaluation_interval": pace},
+        "rule_files": [str(path) for path in rules],
+        "scrape_configs": [{"job_name": JOB, "static_configs": static}],
+    }
 
 
 @contextmanager

@@ -27,6 +27,21 @@ SECOND_NS = 1_000_000_000
 Series = dict[tuple[str, ...], float]
 
 
+class LeapingClock(SystemClock):
+    """The machine's clock, which a test may put ahead; the worker's own stays right."""
+
+    def __init__(self) -> None:
+        """Not ahead."""
+        self.ahead_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return super().monotonic_ns() + self.ahead_ns
+
+    def leap(self, seconds: float) -> None:
+        """Let the source believe that time has passed."""
+        self.ahead_ns += round(seconds * SECOND_NS)
+
+
 class Rig:
     """Boards by profile, the source, and a ledger whose time is the test's own."""
 
@@ -42,6 +57,7 @@ class Rig:
         self.root = folder / "root"
         (self.root / "dev").mkdir(parents=True)
         (self.root / "dev" / "nvidiactl").touch()
+        self.clock = LeapingClock()
         self.source = self.build()
         self.board = Board()
         self.ledger = Ledger(self.board, Rules(prefer=Meters().prefer))
@@ -56,7 +72,7 @@ class Rig:
             process_parts=process_parts,
             library_folder=str(self.driver.folder),
         )
-        self.source = nvml.NvmlSource(Site(Host(self.root), SystemClock(), settings))
+        self.source = nvml.NvmlSource(Site(Host(self.root), self.clock, settings))
         return self.source
 
     def uuid(self, number: int) -> str:

@@ -97,7 +97,7 @@ def row(sensor: str) -> tuple[object, ...]:
 
 
 def test_a_unit_gives_each_answer_once_and_is_late_without_one() -> None:
-    unit = Unit(0)
+    unit = Unit("GPU 0")
     unit.describe(1, "GPU-1", [row("die"), row("memory")])
     unit.take(1, 5, [40.0], [(1, "DENIED", "no")], None)
     first = unit.batch(9)
@@ -112,7 +112,7 @@ def test_a_unit_gives_each_answer_once_and_is_late_without_one() -> None:
 
 
 def test_a_known_series_keeps_its_channel_when_others_come_and_go() -> None:
-    unit = Unit(0)
+    unit = Unit("GPU 0")
     unit.describe(1, "GPU-1", [row("die")])
     die = unit.channels[0]
     unit.describe(2, "GPU-1", [row("memory")])
@@ -131,7 +131,7 @@ def test_a_known_series_keeps_its_channel_when_others_come_and_go() -> None:
 )
 def test_rows_outside_the_catalogue_are_refused(rows: list[tuple[object, ...]]) -> None:
     with pytest.raises((ValueError, KeyError)):
-        Unit(0).describe(1, "GPU-1", rows)
+        Unit("GPU 0").describe(1, "GPU-1", rows)
 
 
 def source(tmp_path: Path, program: str) -> nvml.NvmlSource:

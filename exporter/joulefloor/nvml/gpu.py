@@ -14,6 +14,7 @@ from joulefloor.nvml.table import (
     MODULE,
     PER_CENT,
     PER_MILLI,
+    POWER_AVERAGE,
     POWER_INSTANT,
     Row,
     level,
@@ -100,7 +101,6 @@ class Gpu:
         self._bound_watts = self._highest_watts()
         self._power = PowerMean()
         self._power_refusal: Refusal | None = None
-        self._power_field = True
         self._xids = Xids(binding, device, self.identity.uuid)
         self._fans: int | None = None
         self._work = Work(binding, clock, device, self.identity.uuid, self.identity.name)
@@ -109,10 +109,10 @@ class Gpu:
 
     def sample_power(self) -> None:
         """Take a sample between rounds; what it refuses is told by the next round."""
-        if not self._able.due("power_instant"):
+        if not self._able.due("power"):
             return
         try:
-            watts = self._instant_watts()
+            watts = self._watts()
         except Refusal as refusal:
             self._power_refusal = refusal
             return
@@ -174,19 +174,26 @@ class Gpu:
                 raise self._power_refusal
             return (self._power.take(),)
 
-        self._able.read("power_instant", (self._rows.power,), mean, taken)
+        self._able.read("power", (self._rows.power,), mean, taken)
         return taken.values.get(self._rows.power)
 
-    def _instant_watts(self) -> float:
-        """Power now, by field, else by the older call; a GPU that is on draws something."""
-        name = "nvmlDeviceGetFieldValues"
-        if self._power_field:
-            code, milliwatts = self._binding.fields(self._device, [(POWER_INSTANT, 0)])[0]
-            if code in MISSING:
-                self._power_field = False
-            elif code:
-                raise self._binding.refusal(name, code)
-        if not self._power_field:
+    def _watts(self) -> float:
+        """Power now: the mean of the last second where there is one, else what the sensor says.
+
+        The mean misses nothing between two samples; an instant value of A100 and later covers a
+        quarter of the time. A GPU that is on draws something.
+        """
+        wanted = [(POWER_AVERAGE, 0), (POWER_INSTANT, 0)]
+        name, milliwatts = "nvmlDeviceGetFieldValues", 0.0
+        for (number, _), (code, value) in zip(
+            wanted, self._binding.fields(self._device, wanted), strict=True
+        ):
+            if not code:
+                milliwatts = value
+                break
+            if code not in MISSING:
+                raise self._binding.refusal(f"field {number}", code)
+        else:
             name = "nvmlDeviceGetPowerUsage"
             milliwatts = self._binding.number(name, self._device)
         watts = milliwatts * PER_MILLI

@@ -201,7 +201,9 @@ class NvmlSource:
             self._welcome(str(body[0]), int(body[1]))
         elif frame.kind is Kind.BEAT:
             beat, ready, asked, busy = body
-            self._asked = {int(index) for index in asked if self._units[index]}
+            self._asked = set(asked)
+            if not self._asked <= self._units.keys():
+                raise ValueError(f"GPUs that were never told: {asked}")
             for unit in self._units.values():
                 unit.stuck = ""
             for index, call, _ in busy:
@@ -221,7 +223,8 @@ class NvmlSource:
         labels = ("nvidia", version)
         if self._driver is None or self._driver.labels != labels:
             self._driver = Channel(catalogue.DRIVER_INFO, labels, Measures.LEVEL)
-        self._units = {index: self._units.get(index) or Unit(index) for index in range(count)}
+        known = self._units
+        self._units = {n: known.get(n) or Unit(f"GPU {n}") for n in range(count)}
         for unit in self._units.values():
             unit.renew()
 

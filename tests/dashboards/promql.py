@@ -1,0 +1,153 @@
+"""Reads PromQL: which series an expression asks for, and which labels its answer can have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import promql_parser as promql
+import yaml
+
+from tests.dashboards.board import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from joulefloor.catalogue import Metric
+
+RULES: Final = FOLDER.parent / "alerts"
+TARGET: Final = frozenset({"cluster", "job", "instance", "rack"})
+"""Labels that a scrape configuration attaches; rack and cluster are optional."""
+ALERT: Final = frozenset({"alertname", "severity", "source", "component", "device", "reason"})
+OWN: Final = {
+    "up": frozenset[str](),
+    "ALERTS": ALERT | {"alertstate"},
+    "ALERTS_FOR_STATE": ALERT,
+}
+"""What Prometheus makes itself."""
+COUNTED: Final = {"rate", "irate", "increase"}
+Known = dict[str, frozenset[str]]
+
+
+class Use(NamedTuple):
+    """A selector inside an expression."""
+
+    name: str
+    matchers: tuple[str, ...]
+    function: str
+    window: str
+    birth: bool
+    """It stands in `x unless x offset ...`, which finds counters that were born in between."""
+
+
+def uses(expr: str) -> list[Use]:
+    """Every selector of an expression."""
+    return list(_uses(promql.parse(expr), "", birth=False))
+
+
+def _uses(node: promql.Expr, function: str, *, birth: bool) -> Iterator[Use]:
+    if isinstance(node, promql.MatrixSelector):
+        window = promql.display_duration(node.range)
+        yield _use(node.vector_selector, function, window, birth=birth)
+    elif isinstance(node, promql.VectorSelector):
+        yield _use(node, function, "", birth=birth)
+    elif isinstance(node, promql.Call):
+        for argument in node.args:
+            yield from _uses(argument, node.func.name, birth=birth)
+    elif isinstance(node, promql.BinaryExpr):
+        born = str(node.op) == "unless" and _same(node)
+        yield from _uses(node.lhs, "", birth=born)
+        yield from _uses(node.rhs, "", birth=born)
+    elif isinstance(node, promql.AggregateExpr | promql.ParenExpr | promql.SubqueryExpr):
+        yield from _uses(node.expr, function, birth=birth)
+
+
+def _same(node: promql.BinaryExpr) -> bool:
+    sides = (node.lhs, node.rhs)
+    selectors = [one for one in sides if isinstance(one, promql.VectorSelector)]
+    return len(selectors) == 2 and selectors[0].name == selectors[1].name
+
+
+def _use(selector: promql.VectorSelector, function: str, window: str, *, birth: bool) -> Use:
+    matchers = tuple(matcher.name for matcher in selector.matchers.matchers)
+    return Use(selector.name or "", matchers, function, window, birth)
+
+
+def known_series(metrics: Sequence[Metric], records: Mapping[str, str]) -> Known:
+    """Labels of everything that can be asked for; `records` maps recorded names to expressions."""
+    known: Known = {row.name: frozenset(row.labels) | TARGET for row in metrics}
+    known |= {name: labels | TARGET for name, labels in OWN.items()}
+    # A rule reads only what stands above it.
+    for name, expr in records.items():
+        known[name] = labels_of(expr, known)
+    return known
+
+
+def recorded() -> dict[str, str]:
+    """Our recording rules in the order of evaluation: name to expression."""
+    content = yaml.safe_load((RULES / "recording.yaml").read_text(encoding="utf-8"))
+    return {rule["record"]: rule["expr"] for group in content["groups"] for rule in group["rules"]}
+
+
+def alert_expressions() -> list[str]:
+    """The expressions of our alerts."""
+    content = yaml.safe_load((RULES / "alerting.yaml").read_text(encoding="utf-8"))
+    return [rule["expr"] for group in content["groups"] for rule in group["rules"]]
+
+
+def labels_of(expr: str, known: Known) -> frozenset[str]:
+    """The labels that series of the answer can have; KeyError names a series that is unknown."""
+    return _labels(promql.parse(expr), known)
+
+
+def _labels(node: promql.Expr, known: Known) -> frozenset[str]:
+    if isinstance(node, promql.MatrixSelector):
+        node = node.vector_selector
+    if isinstance(node, promql.VectorSelector):
+        return known[node.name or ""]
+    if isinstance(node, promql.Call):
+        return _called(node, known)
+    if isinstance(node, promql.AggregateExpr):
+        return _aggregated(node, known)
+    if isinstance(node, promql.BinaryExpr):
+        return _combined(node, known)
+    if isinstance(node, promql.ParenExpr | promql.SubqueryExpr | promql.UnaryExpr):
+        return _labels(node.expr, known)
+    return frozenset()
+
+
+def _called(node: promql.Call, known: Known) -> frozenset[str]:
+    labels = frozenset[str]().union(*(_labels(argument, known) for argument in node.args))
+    texts = [one.val for one in node.args if isinstance(one, promql.StringLiteral)]
+    return labels | {texts[0]} if node.func.name == "label_replace" else labels
+
+
+def _aggregated(node: promql.AggregateExpr, known: Known) -> frozenset[str]:
+    inner = _labels(node.expr, known)
+    if str(node.op) in {"topk", "bottomk"}:
+        return inner
+    if node.modifier is None:
+        return frozenset()
+    named = frozenset(node.modifier.labels)
+    if node.modifier.type == promql.AggModifierType.By:
+        # cluster and rack may be asked for where nobody set them.
+        if missing := named - inner - TARGET:
+            raise KeyError(f"label {', '.join(sorted(missing))} in by ({', '.join(named)})")
+        return named
+    return inner - named
+
+
+def _combined(node: promql.BinaryExpr, known: Known) -> frozenset[str]:
+    left, right = _labels(node.lhs, known), _labels(node.rhs, known)
+    if not left or not right:
+        return left | right
+    operation = str(node.op)
+    if operation == "or":
+        return left | right
+    if operation in {"and", "unless"} or node.modifier is None or node.modifier.matching is None:
+        return left
+    matching = node.modifier.matching
+    if node.modifier.card != promql.VectorMatchCardinality.OneToOne:
+        many = left if node.modifier.card == promql.VectorMatchCardinality.ManyToOne else right
+        return many | frozenset(node.modifier.group_labels or ())
+    named = frozenset(matching.labels)
+    return named if matching.type == promql.LabelModifierType.Include else left - named

@@ -1,0 +1,157 @@
+"""Every expression of every dashboard, run on real servers that scraped real daemons."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from joulefloor import catalogue
+from stack.query import QueryError, eventually, fetch_json, instant, over_range
+from tests.dashboards.board import RANGE_S, SCRAPE_S, Ask, boards
+
+if TYPE_CHECKING:
+    from tests.dashboards.conftest import Server
+
+ASKS = [ask for board in boards() for ask in board.asks()]
+PATIENCE_S = 40.0
+"""How long the fleet may take until every expression has an answer."""
+each_server = pytest.mark.parametrize("name", ["prometheus2", "prometheus3", "victoriametrics"])
+
+
+def answer(url: str, ask: Ask, **values: str) -> list[dict[str, Any]]:
+    """The series with at least one number, asked for as Grafana does."""
+    expr = ask.filled(**values)
+    now = time.time()
+    if ask.instant:
+        found = instant(url, expr)
+    else:
+        start = now - RANGE_S
+        found = over_range(url, expr, start_unix_s=start, end_unix_s=now, step_s=SCRAPE_S)
+    return [one for one in found if any(map(math.isfinite, numbers(one)))]
+
+
+def numbers(series: dict[str, Any]) -> list[float]:
+    """The values of a vector's or a matrix's element."""
+    return [float(value) for _, value in series.get("values", [series.get("value")])]
+
+
+def silent(server: Server, asks: list[Ask], **values: str) -> list[str]:
+    """The expressions without an answer: panel, cause, expression."""
+    found = []
+    for ask in asks:
+        try:
+            if not answer(server.url, ask, **values):
+                found.append(f"{ask.where}: no data on {server.name}: {ask.filled(**values)}")
+        except QueryError as error:
+            found.append(f"{ask.where}: rejected by {server.name}: {error}")
+    return found
+
+
+def settled(server: Server) -> list[str]:
+    """What stays without an answer when the fleet has run for a while."""
+    remaining = ASKS
+
+    def answered() -> bool:
+        nonlocal remaining
+        server.flush()
+        remaining = [ask for ask in remaining if silent(server, [ask])]
+        return not remaining
+
+    eventually(answered, within_s=PATIENCE_S)
+    return silent(server, remaining)
+
+
+@each_server
+def test_every_expression_returns_data(servers: dict[str, Server], name: str) -> None:
+    found = settled(servers[name])
+
+    assert not found, "\n".join(found)
+
+
+@each_server
+def test_every_variable_has_values(servers: dict[str, Server], name: str) -> None:
+    for board in boards():
+        for where, selector, label in board.choices():
+            values = {one["metric"].get(label, "") for one in instant(servers[name].url, selector)}
+            assert values - {""}, f"{where}: {selector} has no {label} on {name}"
+
+
+@each_server
+def test_nodes_without_a_cluster_label_are_part_of_all_clusters(
+    servers: dict[str, Server], name: str
+) -> None:
+    power = next(ask for ask in ASKS if "Top nodes by power" in ask.where)
+    server = servers[name]
+
+    def complete() -> bool:
+        server.flush()
+        return len(answer(server.url, power)) == 3
+
+    eventually(complete, within_s=PATIENCE_S)
+    everywhere = {one["metric"]["instance"] for one in answer(server.url, power)}
+    berlin = {one["metric"]["instance"] for one in answer(server.url, power, cluster="berlin")}
+
+    assert everywhere == {"node-1", "node-2", "node-3"}
+    assert berlin == {"node-1", "node-2"}
+
+
+@each_server
+def test_one_or_several_chosen_nodes_narrow_every_panel_without_an_error(
+    servers: dict[str, Server], name: str
+) -> None:
+    for choice in ("node-2", "(node-1|node-3)"):
+        rejected = [
+            line for line in silent(servers[name], ASKS, instance=choice) if "rejected" in line
+        ]
+        assert rejected == []
+
+
+# -- mutations ----------------------------------------------------------------------------------
+
+
+def test_a_metric_that_the_daemon_no_longer_exports_is_named_with_panel_and_expression(
+    servers: dict[str, Server],
+) -> None:
+    name = catalogue.TEMPERATURE.name
+    ask = next(ask for ask in ASKS if "Node / Temperature" in ask.where)
+    renamed = ask._replace(expr=ask.expr.replace(name, name + "_renamed"))
+
+    (line,) = silent(servers["prometheus3"], [renamed])
+
+    assert line.startswith("Joulefloor / Node / Temperature [A]: no data on prometheus3: max by")
+    assert name + "_renamed" in line
+
+
+def test_a_rule_that_no_longer_records_is_named_with_panel_and_expression(
+    servers: dict[str, Server],
+) -> None:
+    rule = "node:joulefloor_it_power_watts:sum"
+    ask = next(ask for ask in ASKS if "IT power now" in ask.where)
+    gone = ask._replace(expr=ask.expr.replace(rule, "node:joulefloor_gone_watts:sum"))
+
+    (line,) = silent(servers["prometheus3"], [gone])
+
+    assert line.startswith("Joulefloor / Overview / IT power now [A]: no data on prometheus3: sum(")
+
+
+def test_an_expression_that_is_no_promql_is_named_with_its_panel(
+    servers: dict[str, Server],
+) -> None:
+    (line,) = silent(servers["prometheus3"], [Ask("Somewhere", "sum(up")])
+
+    assert line.startswith("Somewhere: rejected by prometheus3: ")
+
+
+def test_the_rules_are_evaluated_without_an_error(servers: dict[str, Server]) -> None:
+    for name in ("prometheus2", "prometheus3"):
+        groups = fetch_json(f"{servers[name].url}/api/v1/rules")["data"]["groups"]
+        broken = [
+            (rule["name"], rule["lastError"])
+            for group in groups
+            for rule in group["rules"]
+            if rule.get("lastError")
+        ]
+        assert broken == []
