@@ -118,6 +118,19 @@ def test_a_driver_that_hangs_while_it_opens_holds_nothing_up(
     assert daemon.peer.process.wait(timeout=4) == 0
 
 
+def test_sigterm_ends_a_daemon_whose_driver_does_not_even_open(
+    start: Callable[..., Daemon], tmp_path: Path, driver: FakeDriver
+) -> None:
+    driver.driver.hang("nvmlInitWithFlags")
+    driver.write()
+    daemon = begin(start, tmp_path, driver, "period: 100ms, deadline: 300ms")
+    assert daemon.until(lambda: len(workers(daemon)) == 1)
+    (worker,) = workers(daemon)
+    daemon.peer.process.send_signal(signal.SIGTERM)
+    assert daemon.peer.process.wait(timeout=4) == 0
+    assert eventually(lambda: not alive(worker), within_s=5)
+
+
 def test_no_driver_call_ever_happens_in_a_scrape(
     start: Callable[..., Daemon], tmp_path: Path, driver: FakeDriver
 ) -> None:

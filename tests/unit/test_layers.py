@@ -18,7 +18,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("catalogue", "model"), 1),
     **dict.fromkeys(("host", "hostfile"), 2),
     **dict.fromkeys(("frames", "remote", "worker"), 3),
-    **dict.fromkeys(("sources", "chips", "curves", "filesource", "processors"), 3),
+    **dict.fromkeys(("sources", "chips", "curves", "demo", "filesource", "processors"), 3),
     **dict.fromkeys(("census", "cgroups", "limits", "podresources"), 3),
     **dict.fromkeys(
         (

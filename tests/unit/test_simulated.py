@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 
 from joulefloor import catalogue
 from joulefloor.curves import Curve, Pulse, Wave
-from joulefloor.host import Host
-from joulefloor.model import Measures
-from joulefloor.sources import Site
-from joulefloor.sources.simulated import (
+from joulefloor.demo import (
+    CPUS,
     GPU_LIMIT_WATTS,
+    MEMORY_BYTES,
     PSU_EFFICIENCY,
-    Settings,
-    build,
+    SERVED,
     machine,
 )
+from joulefloor.host import Host
+from joulefloor.model import EVERY_DEVICE, IDLE, SYSTEM, Measures
+from joulefloor.sources import Site
+from joulefloor.sources.simulated import Settings, build
 from joulefloor.units import Seconds
 from tests.machine import ManualClock
 
@@ -143,6 +145,33 @@ def test_joules_per_token_lie_inside_published_measurements(start: int) -> None:
             if key[0] == catalogue.COMPONENT_ENERGY.name and key[1][1] in devices
         )
         assert low < joules / (after[tokens] - before[tokens]) < high
+
+
+@given(t=times, seconds=st.floats(1, 600))
+def test_pods_hold_every_gpu_and_use_no_more_than_the_machine_does(
+    t: float, seconds: float
+) -> None:
+    clock = ManualClock()
+    _, _, bills = build(Site(Host(Path("/nowhere")), clock, Settings()))
+    clock.now_ns = round(t * 1e9)
+    before = snapshot(bills)
+    clock.advance(seconds)
+    after = snapshot(bills)
+    held = {labels[1] for metric, labels in after if metric == catalogue.WORKLOAD_DEVICE_SHARE.name}
+    assert held == {EVERY_DEVICE, *(card.device for card in machine(8).gpus)}
+    used = {
+        labels[1:4]: after[metric, labels] - before[metric, labels]
+        for metric, labels in after
+        if labels[0] == "cpu"
+    }
+    busy, idle = used.pop(SYSTEM[:3]), used.pop(IDLE[:3])
+    assert busy + idle == pytest.approx(CPUS * seconds, rel=1e-6)
+    assert len(used) == len(SERVED)
+    assert 0 <= sum(used.values()) < busy
+    memory = {labels[1:4]: after[m, labels] for m, labels in after if labels[0] == "dram"}
+    free = memory.pop(IDLE[:3])
+    assert memory[SYSTEM[:3]] + free == pytest.approx(MEMORY_BYTES)
+    assert sum(memory.values()) < 2 * memory[SYSTEM[:3]]
 
 
 def test_the_loaded_but_idle_model_serves_nothing_and_still_costs_power() -> None:
