@@ -1,0 +1,1 @@
+"""Measures the daemon beside its peers; `python -m benchmarks` runs it."""
