@@ -65,7 +65,7 @@ class Renderer:
         body = self._bodies.get(key)
         if body is None:
             pieces = self._render(snapshot, openmetrics)
-            body = _gzip(pieces) if compressed else "".join(pieces).encode()
+            body = gzipped(pieces) if compressed else "".join(pieces).encode()
             self._bodies[key] = body
         return body
 
@@ -175,7 +175,7 @@ def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _gzip(pieces: Iterable[str]) -> bytes:
+def gzipped(pieces: Iterable[str]) -> bytes:
     """One gzip member without a time stamp, so that equal text gives equal bytes."""
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
     packed = [packer.compress(piece.encode()) for piece in pieces]

@@ -5,12 +5,11 @@ None of them does I/O or waits: each reads the newest snapshot.
 
 from __future__ import annotations
 
-import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from joulefloor.errors import StartError
-from joulefloor.exposition import OPENMETRICS_TYPE, TEXT_TYPE
+from joulefloor.exposition import OPENMETRICS_TYPE, TEXT_TYPE, gzipped
 from joulefloor.http1 import Response, text
 from joulefloor.status import read_status, status
 from joulefloor.units import seconds_from_nanoseconds
@@ -27,8 +26,6 @@ _FRESH = ("Cache-Control", "no-store")
 _VARY_METRICS = ("Vary", "Accept, Accept-Encoding")
 _VARY = ("Vary", "Accept-Encoding")
 _GZIP = ("Content-Encoding", "gzip")
-_GZIP_LEVEL = 1
-_GZIP_WINDOW = 31
 _OWN_PATHS = ("/healthz", "/readyz", "/status")
 
 
@@ -118,7 +115,7 @@ class Pages:
             version=self._machine.version,
             uptime_s=self._uptime_s(),
         )
-        body = dumps(known, indent=1, ensure_ascii=False, allow_nan=False).encode()
+        body = dumps(known, indent=1, ensure_ascii=False, allow_nan=False)
         return _packed(request, "application/json", body, (_FRESH,))
 
     def live(self, request: Request) -> Response:
@@ -133,10 +130,10 @@ class Pages:
         )
         drawn = draw(known, self.telemetry_path)
         if request.query == "live":
-            return _packed(request, HTML_TYPE, drawn.encode(), (_FRESH,))
+            return _packed(request, HTML_TYPE, drawn, (_FRESH,))
         page, policy = whole_page(f"{known.host} · joulefloor", drawn)
         headers = (_FRESH, ("Content-Security-Policy", policy), ("Referrer-Policy", "no-referrer"))
-        return _packed(request, HTML_TYPE, page.encode(), headers)
+        return _packed(request, HTML_TYPE, page, headers)
 
     def missing(self, request: Request) -> Response:
         """Answer a path that does not exist with the paths that do."""
@@ -150,13 +147,12 @@ class Pages:
 
 
 def _packed(
-    request: Request, kind: str, body: bytes, headers: tuple[tuple[str, str], ...]
+    request: Request, kind: str, body: str, headers: tuple[tuple[str, str], ...]
 ) -> Response:
     """Compress for who accepts it: these pages travel over phones and port-forwards."""
     if not accepts_gzip(request.headers.get("accept-encoding", "")):
-        return Response(200, kind, body, (*headers, _VARY))
-    packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
-    return Response(200, kind, packer.compress(body) + packer.flush(), (*headers, _VARY, _GZIP))
+        return Response(200, kind, body.encode(), (*headers, _VARY))
+    return Response(200, kind, gzipped((body,)), (*headers, _VARY, _GZIP))
 
 
 class _Range(NamedTuple):
