@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,8 +76,16 @@ def test_every_expression_returns_data(servers: dict[str, Server], name: str) ->
 def test_every_variable_has_values(servers: dict[str, Server], name: str) -> None:
     for board in boards():
         for where, selector, label in board.choices():
-            values = {one["metric"].get(label, "") for one in instant(servers[name].url, selector)}
-            assert values - {""}, f"{where}: {selector} has no {label} on {name}"
+            values = eventually(
+                partial(choices, servers[name], selector, label), within_s=PATIENCE_S
+            )
+            assert values, f"{where}: {selector} has no {label} on {name}"
+
+
+def choices(server: Server, selector: str, label: str) -> set[str]:
+    """Values that a variable of the label offers now."""
+    server.flush()
+    return {one["metric"].get(label, "") for one in instant(server.url, selector)} - {""}
 
 
 @each_server
