@@ -55,6 +55,8 @@ INTEL_WATTS: Final = {
 }
 RESET: Final = f"{POWERCAP}/intel-rapl/intel-rapl:1/intel-rapl:1:1/energy_uj"
 RESET_AFTER_S: Final = 4.0
+RESET_EVERY_S: Final = 20.0
+"""Again and again, so that the panels of events have some whenever they are drawn."""
 WALL: Final = "sys/devices/LNXSYSTM:00/ACPI000D:00/power1_average"
 WALL_WATTS: Final = 412.0
 SWING: Final = 0.12
@@ -157,8 +159,8 @@ def _moving(machine: Machine) -> Iterator[None]:
 
 
 def _move(machine: Machine, stop: threading.Event) -> None:
-    began = last = time.monotonic()
-    reset = False
+    last = time.monotonic()
+    reset_s = last + RESET_AFTER_S
     while not stop.wait(STEP_S):
         now = time.monotonic()
         swing = 1 + SWING * math.sin(2 * math.pi * now / SWING_S)
@@ -167,8 +169,8 @@ def _move(machine: Machine, stop: threading.Event) -> None:
             _add_energy(machine, path, watts * swing * (now - last))
         if (machine.root / WALL).exists():
             _put(machine, WALL, str(round(WALL_WATTS * swing * 1e6)))
-            if not reset and now - began > RESET_AFTER_S:
-                reset = True
+            if now > reset_s:
+                reset_s = now + RESET_EVERY_S
                 _put(machine, RESET, "1000000")
         last = now
 
