@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from joulefloor.assembly import build_sampler
 from joulefloor.config import Config
@@ -25,7 +25,9 @@ OWN_PROCESS = "process"
 
 
 class Player:
-    """A machine with every source that reads its files, ticked by hand."""
+    """A machine with every source that reads its files, ticked by hand until its test ends."""
+
+    playing: ClassVar[list[Player]] = []
 
     def __init__(self, machine: Machine, *names: str, config: Config | None = None) -> None:
         """`names`: sources to run; all but those that do not read the machine if none is given."""
@@ -46,6 +48,13 @@ class Player:
         self.sampler: Sampler = build_sampler(
             config or Config(), tuple(sources), machine.clock, log
         )
+        self.playing.append(self)
+
+    @classmethod
+    def end_all(cls) -> None:
+        """Stop the threads that read; with them go their open files."""
+        while cls.playing:
+            cls.playing.pop().sampler.stop()
 
     def tick(self, seconds: float = 1.0) -> None:
         """Let time pass, then tick."""

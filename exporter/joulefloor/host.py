@@ -57,6 +57,7 @@ class KeptFile:
 
     Works for sysfs, procfs and cgroupfs, where a read at offset 0 makes the kernel produce the
     value anew. After an error the descriptor is dropped and the next read opens the path again.
+    Like a file object, it takes its descriptor along when nobody holds it any more.
     """
 
     __slots__ = ("_descriptor", "_full", "_limit", "path")
@@ -100,6 +101,10 @@ class KeptFile:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def __del__(self) -> None:
+        """Whoever forgot to close it costs no descriptor."""
+        self.close()
 
 
 class Host:

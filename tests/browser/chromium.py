@@ -66,14 +66,20 @@ class Chromium:
         os.close(ours[0])
         os.close(theirs[1])
         self._write, self._read = ours[1], theirs[0]
+        self._readable = select.poll()
+        self._readable.register(self._read, select.POLLIN)
         self._rest = b""
         self._number = 0
         self._session: str | None = None
         self.events: list[dict[str, Any]] = []
-        self._attach()
 
     def __enter__(self) -> Self:
-        """Nothing more to do."""
+        """Take the page."""
+        try:
+            self._attach()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -83,6 +89,9 @@ class Chromium:
         trace: TracebackType | None,
     ) -> None:
         """End the browser and its helpers."""
+        self._end()
+
+    def _end(self) -> None:
         self._process.kill()
         self._process.wait(_PATIENCE_S)
         os.close(self._write)
@@ -194,8 +203,8 @@ class Chromium:
 
     def _next(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            # select() knows descriptors up to 1023 only.
+            if not self._readable.poll(max(0.0, deadline - time.monotonic()) * 1e3):
                 raise BrowserError("the browser does not answer")
             chunk = os.read(self._read, 1_048_576)
             if not chunk:
