@@ -61,7 +61,7 @@ def serve(options: Options) -> None:
 
 def _open(options: Options, pages: Pages, clock: SystemClock, log: Log) -> Server:
     web = _web_config(options.web_config_file)
-    return Server.open(
+    return Server(
         options.addresses,
         pages.routes(),
         clock=clock,

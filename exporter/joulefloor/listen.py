@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _BACKLOG = 128
 _LARGEST_PORT = 65_535
@@ -44,6 +47,23 @@ def parse_address(written: str) -> Address:
     if not host.isascii() or any(letter.isspace() for letter in host):
         raise StartError(f"{_FLAG}={written}: {host!r} is not a host name or address")
     return Address(host, int(port))
+
+
+def listen_on_all(addresses: Iterable[str]) -> tuple[socket.socket, ...]:
+    """Listen on every address, or on none.
+
+    Raises:
+        StartError: one of them cannot be had.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        for address in addresses:
+            listeners.append(listen(address))  # noqa: PERF401  # those before a failure are closed
+    except StartError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return tuple(listeners)
 
 
 def listen(written: str) -> socket.socket:

@@ -13,14 +13,13 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from joulefloor.connection import Connection, Phase, PlainWire
-from joulefloor.errors import JoulefloorError
 from joulefloor.exchange import TURNS, Exchange, Limits
 from joulefloor.http1 import Request, Response, text
-from joulefloor.listen import listen
+from joulefloor.listen import listen_on_all
 from joulefloor.units import seconds_from_nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from joulefloor.clock import Clock
     from joulefloor.connection import Wire
@@ -50,7 +49,7 @@ class Server:
 
     def __init__(
         self,
-        listeners: Sequence[socket.socket],
+        addresses: Iterable[str],
         routes: Mapping[str, Route],
         *,
         clock: Clock,
@@ -61,8 +60,12 @@ class Server:
         gate: Gate | None = None,
         limits: Limits = Limits(),  # noqa: B008  # immutable
     ) -> None:
-        """Take over the listening sockets; `headers` go with every answer."""
-        self._listeners = tuple(listeners)
+        """Listen on every address, or on none; `headers` go with every answer.
+
+        Raises:
+            StartError: an address cannot be had; the message names it and the fix.
+        """
+        self._listeners = listen_on_all(addresses)
         self._tls = tls
         self._gate = gate
         self._limits = limits
@@ -86,45 +89,6 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ)
         self._listen_again()
-
-    @classmethod
-    def open(
-        cls,
-        addresses: Iterable[str],
-        routes: Mapping[str, Route],
-        *,
-        clock: Clock,
-        log: Log,
-        missing: Route = nothing_here,
-        headers: Mapping[str, str] | None = None,
-        tls: Tls | None = None,
-        gate: Gate | None = None,
-        limits: Limits = Limits(),  # noqa: B008  # immutable
-    ) -> Server:
-        """Listen on every address, or on none.
-
-        Raises:
-            StartError: one of them cannot be had; the message names it and the fix.
-        """
-        listeners: list[socket.socket] = []
-        try:
-            for address in addresses:
-                listeners.append(listen(address))  # noqa: PERF401  # those before a failure are closed
-        except JoulefloorError:
-            for listener in listeners:
-                listener.close()
-            raise
-        return cls(
-            listeners,
-            routes,
-            clock=clock,
-            log=log,
-            missing=missing,
-            headers=headers,
-            tls=tls,
-            gate=gate,
-            limits=limits,
-        )
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ class Site:
             machine=Machine("gpu-node-17.rack4.example", "1.2.3", clock.monotonic_ns()),
             clock=clock,
         )
-        self.server = Server.open(
+        self.server = Server(
             ["127.0.0.1:0"],
             pages.routes(),
             clock=clock,

@@ -104,7 +104,7 @@ def serving(
 ) -> Iterator[Running]:
     log = io.StringIO()
     clock = SystemClock()
-    server = Server.open(
+    server = Server(
         [address],
         ROUTES,
         clock=clock,
@@ -422,7 +422,7 @@ def test_a_signal_ends_the_server_with_its_thread_waiting_in_epoll() -> None:
         "from joulefloor.server import Server\n"
         "clock = SystemClock()\n"
         "routes = {'/': lambda request: text(200, 'ok')}\n"
-        "server = Server.open(['127.0.0.1:0'], routes, clock=clock, log=Log(clock))\n"
+        "server = Server(['127.0.0.1:0'], routes, clock=clock, log=Log(clock))\n"
         "signal.signal(signal.SIGTERM, lambda *_: server.stop())\n"
         "print(server.urls[0], flush=True)\n"
         "server.run()\n"
@@ -469,7 +469,7 @@ def test_running_out_of_descriptors_pauses_and_recovers() -> None:
         "clock = SystemClock()\n"
         "routes = {'/': lambda request: text(200, 'ok')}\n"
         "more = {'log': Log(clock), 'limits': Limits(linger_s=0.05)}\n"
-        "server = Server.open(['127.0.0.1:0'], routes, clock=clock, **more)\n"
+        "server = Server(['127.0.0.1:0'], routes, clock=clock, **more)\n"
         "port = int(server.urls[0].rpartition(':')[2])\n"
         "thread = threading.Thread(target=server.run)\n"
         "thread.start()\n"
@@ -570,7 +570,7 @@ def test_a_bad_address_names_its_fix(written: str, fix: str) -> None:
 
 def start(address: str) -> Server:
     clock = SystemClock()
-    return Server.open([address], ROUTES, clock=clock, log=Log(clock))
+    return Server([address], ROUTES, clock=clock, log=Log(clock))
 
 
 def test_a_port_in_use_is_named_with_the_fix(running: Running) -> None:
@@ -582,9 +582,7 @@ def test_a_second_bad_address_leaves_nothing_open(running: Running) -> None:
     before = set(Path("/proc/self/fd").iterdir())
     clock = SystemClock()
     with pytest.raises(StartError):
-        Server.open(
-            ["127.0.0.1:0", f"127.0.0.1:{running.port}"], ROUTES, clock=clock, log=Log(clock)
-        )
+        Server(["127.0.0.1:0", f"127.0.0.1:{running.port}"], ROUTES, clock=clock, log=Log(clock))
     assert set(Path("/proc/self/fd").iterdir()) <= before
 
 
