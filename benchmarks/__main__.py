@@ -135,7 +135,8 @@ def _measure_load(
             measure.scrape_at_once(yardstick, effort.scrapes, loaded.yardstick_at_once)
             measure.scrape_at_once(copy, effort.scrapes // 2, loaded.copy_at_once)
             paced = {eager: loaded.paced, yardstick: loaded.yardstick_paced}
-            texts = measure.scrape_paced(paced, effort.paced)
+            with measure.sleeping(loaded.sleeper_ms):
+                texts = measure.scrape_paced(paced, effort.paced)
             measure.scrape_paced({copy: loaded.copy_paced}, effort.paced)
             loaded.lateness_ms += measure.lateness_ms(texts)
         for peer in (daemon, copy):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ from benchmarks.scrape import Scraper, values_of
 from stack.processes import LOOPBACK, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.programs import Load
@@ -28,6 +29,14 @@ LATENESS = "joulefloor_tick_lateness_seconds"
 TICKS = "joulefloor_ticks_total"
 BUSY_LOOP = "while True: pass"
 BARE = "pass"
+SLEEPER = f"""
+import time
+due = time.monotonic()
+while True:
+    due += {PACE_S}
+    time.sleep(max(0.0, due - time.monotonic()))
+    print((time.monotonic() - due) * 1e3, flush=True)
+"""
 
 
 class Effort(NamedTuple):
@@ -98,6 +107,18 @@ def lateness_ms(texts: Iterable[str]) -> list[float]:
     return [value * 1e3 for text in texts for value in values_of(text, LATENESS)]
 
 
+@contextmanager
+def sleeping(late_ms: list[float]) -> Iterator[None]:
+    """Add how late a program wakes that only sleeps, as often as the daemon ticks."""
+    command = [sys.executable, "-c", SLEEPER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sleeper:
+        try:
+            yield
+        finally:
+            sleeper.kill()
+            late_ms += [float(line) for line in (sleeper.stdout or ()) if line.endswith("\n")]
+
+
 def rest(peers: Sequence[Peer], seconds: float) -> dict[Peer, float]:
     """Share of a core that each uses while it is scraped every SCRAPE_EVERY_S, in percent."""
     scrapers = [Scraper(peer.address) for peer in peers]
@@ -144,14 +165,16 @@ class Busy(NamedTuple):
 
     lateness_ms: list[float]
     drift_ticks: float
+    sleeper_ms: list[float]
 
 
 def under_load(peer: Peer, seconds: float, cores: int) -> Busy:
     """Watch a daemon that ticks every PACE_S while a busy loop runs on each core."""
     loops = [subprocess.Popen([sys.executable, "-c", BUSY_LOOP]) for _ in range(cores)]
     late: list[float] = []
+    idle: list[float] = []
     try:
-        with Scraper(peer.address) as scraper:
+        with sleeping(idle), Scraper(peer.address) as scraper:
             begin = scraper.scrape().text
             started = time.monotonic()
             while time.monotonic() - started < seconds:
@@ -163,7 +186,7 @@ def under_load(peer: Peer, seconds: float, cores: int) -> Busy:
             loop.kill()
             loop.wait()
     ticks = values_of(end, TICKS)[0] - values_of(begin, TICKS)[0]
-    return Busy(late, ticks - elapsed / PACE_S)
+    return Busy(late, ticks - elapsed / PACE_S, idle)
 
 
 def start_to_scrape_ms(command: Sequence[str], port: int, sign: str, directory: Path) -> float:

@@ -42,6 +42,7 @@ class Loaded:
     copy_at_once: Scraped = field(default_factory=Scraped)
     copy_paced: Scraped = field(default_factory=Scraped)
     lateness_ms: list[float] = field(default_factory=list)
+    sleeper_ms: list[float] = field(default_factory=list)
     rest: list[float] = field(default_factory=list)
     slow_rest: list[float] = field(default_factory=list)
     rss_mib: float = 0.0
@@ -67,7 +68,7 @@ class Report:
     yardstick_growth_mib: float = 0.0
     yardstick_growth_scrapes: int = 0
     worker: WorkerUse = field(default_factory=lambda: WorkerUse(0.0, 0.0))
-    busy: Busy = field(default_factory=lambda: Busy([], 0.0))
+    busy: Busy = field(default_factory=lambda: Busy([], 0.0, []))
     load_after: float = 0.0
     seconds: float = 0.0
 
@@ -200,10 +201,14 @@ class Report:
             held = "yes" if late[-1] <= target else "no"
             what = f"tick lateness at 10 Hz, p{percent}, ms"
             rows.append(row(what, late, f"<= {target:g} ms", held))
+            bare = [_percentile(it.sleeper_ms, percent) for it in self.loads]
+            rows.append(row(f"a program that only sleeps, beside it, p{percent}, ms", bare, "", ""))
         busy = _percentile(self.busy.lateness_ms, 99)
         held = "yes" if busy <= 10 else "no"  # noqa: PLR2004  # the target
         what = "the same with a busy loop on each core, p99, ms"
         rows.append(row(what, (None, busy, None), "<= 10 ms", f"{held} (composed)"))
+        what = "a program that only sleeps, beside both, p99, ms"
+        rows.append(row(what, (None, _percentile(self.busy.sleeper_ms, 99), None), "", ""))
         drift = self.busy.drift_ticks
         held = "yes" if abs(drift) <= 1 else "no"
         what = f"ticks too many or few in {self.effort.busy_s:.0f} s of that"
