@@ -176,6 +176,7 @@ class Sampler:
     def tick(self, due_ns: int) -> None:
         """Ask what is due, fold what came, publish. `due_ns` is when this tick should begin."""
         now_ns = self._clock.monotonic_ns()
+        late_ns = max(0, now_ns - due_ns)
         self._notice_suspend()
         asked = [runner for runner in self.runners if not runner.busy and runner.due_ns <= now_ns]
         for runner in asked:
@@ -187,7 +188,7 @@ class Sampler:
             self._check_deadline(runner, now_ns)
         complete = all(runner.answered for runner in self.runners)
         self._ledger.close(now_ns, self._clock.process_cpu_s(), complete=complete)
-        self._publish(now_ns, max(0, now_ns - due_ns))
+        self._publish(now_ns, late_ns)
 
     def _notice_suspend(self) -> None:
         asleep_ns = self._clock.boottime_ns() - self._clock.monotonic_ns()

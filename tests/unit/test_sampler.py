@@ -46,6 +46,7 @@ class Fake:
         self.channel = TEMPERATURE
         self.closed = 0
         self.reads = 0
+        self.takes_s = 0.0
         self.hang = threading.Event()
         self.hang.set()
 
@@ -55,6 +56,8 @@ class Fake:
     def read(self) -> Batch:
         self.reads += 1
         self.hang.wait()
+        if isinstance(self.clock, ManualClock):
+            self.clock.advance(self.takes_s)
         if isinstance(self.answer, Exception):
             raise self.answer
         if isinstance(self.answer, Fault):
@@ -116,6 +119,14 @@ def test_a_reading_is_in_the_snapshot_of_its_tick(rig: Rig) -> None:
     assert rig.temperature() == 20.0
     assert rig.value(catalogue.SOURCE_UP, "fake") == 1
     assert rig.sampler.snapshot.seq == 1
+
+
+def test_a_tick_is_late_by_when_it_began_not_by_what_its_sources_took(rig: Rig) -> None:
+    rig.sources[0].takes_s = 0.04
+    due_ns = rig.clock.now_ns
+    rig.clock.advance(0.25)
+    rig.sampler.tick(due_ns)
+    assert rig.value(catalogue.TICK_LATENESS) == 0.25
 
 
 def test_a_source_that_raises_what_nobody_foresaw_is_a_bug_with_a_traceback(rig: Rig) -> None:
