@@ -9,16 +9,15 @@ import json
 import os
 import shutil
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
-import yaml
 
-from stack.peers import start_prometheus, write_config
+from stack.peers import start_prometheus
 from stack.processes import LOOPBACK, Peer, free_port, launch
 from stack.query import eventually, fetch, instant
+from tests.optional.rules import PATIENCE_S, recorded, scraping
 from tests.optional.tiny_model import write_tiny_model
-from tests.rulefiles import ALERTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 MODEL: Final = "tiny"
 PROMPT: Final = "The energy of a bit is k T ln 2. " * 4
-PATIENCE_S: Final = 30.0
 
 
 class Reply(NamedTuple):
@@ -62,25 +60,6 @@ def ask(server: Peer, prompt: str, tokens: int) -> Reply:
     return Reply(timings["prompt_n"], timings["cache_n"], timings["predicted_n"])
 
 
-def config(server: Peer, rules: Path) -> dict[str, Any]:
-    """Prometheus over the server, with the labels that alerts/SERVERS.md asks for."""
-    labels = {"namespace": "", "pod": "llama.service", "model_name": MODEL}
-    target = {"targets": [server.address], "labels": labels}
-    return {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(rules)],
-        "scrape_configs": [{"job_name": "llama", "static_configs": [target]}],
-    }
-
-
-def hurried(folder: Path) -> Path:
-    """The rules for servers, evaluated each second."""
-    content = yaml.safe_load((ALERTS / "servers.yaml").read_text(encoding="utf-8"))
-    for group in content["groups"]:
-        group["interval"] = "1s"
-    return write_config(folder / "servers.yaml", content)
-
-
 def counters(server: Peer) -> tuple[float, float]:
     """Prompt tokens computed, and tokens generated, as the server counts them."""
     text = fetch(f"{server.url}/metrics").decode()
@@ -100,9 +79,13 @@ def test_prompt_tokens_from_the_cache_are_not_computed_ones(server: Peer) -> Non
 def test_the_rules_give_the_tokens_that_the_replies_tell(
     server: Peer, prometheus: Program, tmp_path: Path
 ) -> None:
-    rules = hurried(tmp_path)
-    with start_prometheus(prometheus, tmp_path / "prometheus", config(server, rules)) as peer:
-        rate = partial(recorded, peer.url)
+    labels = {"namespace": "", "pod": "llama.service", "model_name": MODEL}
+    config = scraping(server.address, labels, tmp_path)
+    with start_prometheus(prometheus, tmp_path / "prometheus", config) as peer:
+
+        def rate(name: str, label: str) -> dict[str, float]:
+            return recorded(peer.url, name, MODEL, label)
+
         seen = 'llamacpp:tokens_predicted_total{pod="llama.service"} == 0'
         assert eventually(partial(instant, peer.url, seen), within_s=PATIENCE_S)
         replies = [ask(server, f"{number} {PROMPT}", 8 + 8 * number) for number in range(6)]
@@ -122,9 +105,3 @@ def test_the_rules_give_the_tokens_that_the_replies_tell(
         assert eventually(settled, within_s=PATIENCE_S), rate("tokens:rate5m", "direction")
         assert rate("requests:sum", "state") == {"running": 0, "waiting": 0}
         assert rate("engines:sum", "server") == {"llamacpp": 1}
-
-
-def recorded(url: str, name: str, label: str) -> dict[str, float]:
-    """A recorded series of the model, by the values of one label."""
-    found = instant(url, f'workload:joulefloor_{name}{{model="{MODEL}"}}')
-    return {one["metric"][label]: float(one["value"][1]) for one in found}
