@@ -56,11 +56,8 @@ BUSY_NODE = Size(chips=3, pods=200, gpus=True)
 @contextmanager
 def composed(size: Size) -> Iterator[Path]:
     """Root of a machine of that size whose energy counters move once a second."""
-    parent = TMPFS if TMPFS.is_dir() else None
     stop = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="joulefloor-bench-", dir=parent) as name:
-        root = Path(name)
-        expand(_entries(size), root)
+    with laid_out(size) as root:
         mover = threading.Thread(target=_move, args=(root, stop), daemon=True)
         mover.start()
         try:
@@ -68,6 +65,16 @@ def composed(size: Size) -> Iterator[Path]:
         finally:
             stop.set()
             mover.join()
+
+
+@contextmanager
+def laid_out(size: Size) -> Iterator[Path]:
+    """Root of the same machine, on which nothing moves by itself."""
+    parent = TMPFS if TMPFS.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="joulefloor-bench-", dir=parent) as name:
+        root = Path(name)
+        expand(_entries(size), root)
+        yield root
 
 
 def _move(root: Path, stop: threading.Event) -> None:

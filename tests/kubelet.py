@@ -45,7 +45,11 @@ class Pod(NamedTuple):
     claims: tuple[tuple[str, str], ...] = ()
 
     def message(self) -> bytes:
-        """PodResources, with fields that are of no interest among the others."""
+        """PodResources."""
+        return field(1, self.name) + field(2, self.namespace) + field(3, self.container())
+
+    def container(self) -> bytes:
+        """ContainerResources, with fields that are of no interest among the others."""
         topology = field(3, field(1, field(1, 0)))
         container = field(1, "main")
         for resource, ids in self.devices:
@@ -53,10 +57,10 @@ class Pod(NamedTuple):
             container += field(2, device)
         container += field(3, varint(0) + varint(7)) + field(4, field(1, "memory") + field(2, 4096))
         for driver, device_name in self.claims:
-            claimed = field(1, field(1, f"{driver}/gpu={device_name}"))
+            claimed = field(1, field(1, f"k8s.{driver}/device={device_name}"))
             claimed += field(2, driver) + field(3, "node1") + field(4, device_name)
             container += field(5, field(2, "claim") + field(3, self.namespace) + field(4, claimed))
-        return field(1, self.name) + field(2, self.namespace) + field(3, container)
+        return container
 
 
 def response(pods: Iterable[Pod]) -> bytes:

@@ -66,11 +66,18 @@ def check_required(built: tuple[Built, ...]) -> None:
 
 
 def build_sampler(
-    config: Config, sources: tuple[Source, ...], clock: Clock, log: Log, *, patience_s: float = 5.0
+    config: Config,
+    sources: tuple[Source, ...],
+    clock: Clock,
+    log: Log,
+    *,
+    patience_s: float = 5.0,
+    node: str = "",
 ) -> Sampler:
     """Ledger, board and sampler over the sources; nothing runs yet.
 
-    `patience_s`: how long a model waits for meters before it may be elected.
+    `patience_s`: how long a model waits for meters before it may be elected. `node`: what the
+    cluster calls this machine.
     """
     board = Board()
     build = (__version__, ".".join(map(str, sys.version_info[:3])))
@@ -81,10 +88,18 @@ def build_sampler(
         static_watts=config.static_power.start,
         cpus=os.cpu_count() or 1,
         model_patience_s=patience_s,
-        terms=Terms(Policy(config.workloads.static), config.workloads.keep),
+        terms=Terms(Policy(config.workloads.static), config.workloads.keep, node),
     )
     ledger = Ledger(board, rules)
     return Sampler(sources, ledger, board, clock, log, tick_s=config.sampling.tick)
+
+
+def node_name(host: Host) -> str:
+    """What the cluster calls this machine: NODE_NAME, which the chart sets, else the host's name.
+
+    In a pod the name under /proc is that of the pod, unless it has the network of the host.
+    """
+    return os.environ.get("NODE_NAME") or host.text_or("proc/sys/kernel/hostname", "")
 
 
 class Probe(NamedTuple):

@@ -6,6 +6,7 @@ Pure. Shares always add up to what was divided: that is the property everything 
 from __future__ import annotations
 
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from joulefloor.model import IDLE, SYSTEM, UNATTRIBUTED
@@ -82,17 +83,17 @@ class Energy(NamedTuple):
     unsplit: float = 0.0
 
 
-class Usage(NamedTuple):
-    """Who used a component, all in one unit (CPU seconds, bytes) and over one interval.
+class Totals(NamedTuple):
+    """What was used of a component, all in one unit (CPU seconds, bytes) and over one interval.
 
-    `busy`: used by all, `capacity`: what there is, `allocated`: what a workload may use at most,
-    for those with a limit.
+    `named`: by workloads, `busy`: by all, `capacity`: what there is. `allocated`: what workloads
+    may use at most, or what those without a limit used.
     """
 
-    used: Mapping[Workload, float]
+    named: float
     busy: float
     capacity: float
-    allocated: Mapping[Workload, float] = {}
+    allocated: float
 
 
 class Holding(NamedTuple):
@@ -119,34 +120,58 @@ def bill_nobody(energy: Energy) -> Bills:
     return Bills({UNATTRIBUTED: energy.dynamic}, {UNATTRIBUTED: static})
 
 
-def bill_use(energy: Energy, usage: Usage, policy: Policy) -> Bills:
+class Prices(NamedTuple):
+    """Joules per unit of use (CPU second, byte), which make the share of each workload.
+
+    `dynamic` is for what was used, `static` for what was allocated if the policy says so, else for
+    what was used. `rest` is for nobody's workload: `system`, `idle` and `unattributed`.
+    """
+
+    dynamic: float
+    static: float
+    rest: Bills
+
+
+def price_use(energy: Energy, totals: Totals, policy: Policy) -> Prices:
     """Divide a component by use; what was used by no workload is `system`.
 
-    Energy whose static part is unknown is divided by capacity: that is the least that use can
-    have caused. The rest of it stays unattributed and counts as static.
+    Shares of workloads and the rest add up to the energy. Energy whose static part is unknown is
+    divided by capacity: that is the least that use can have caused. The rest of it stays
+    unattributed and counts as static. Use beyond what all used together (they are read at different
+    instants) shrinks all shares alike.
     """
-    named = sum(usage.used.values())
-    uses = {**usage.used, SYSTEM: max(0.0, usage.busy - named)}
-    dynamic = _all(energy.dynamic, uses)
+    system = max(0.0, totals.busy - totals.named)
+    used = totals.named + system
+    price = _price(energy.dynamic, used)
+    dynamic = {SYSTEM: system * price} if price else {IDLE: energy.dynamic}
+    price_static, static = _price_static(energy.static, totals, system, policy)
     if energy.unsplit:
-        least = divide(energy.unsplit, uses, usage.capacity)
-        for user, joules in least.shares.items():
-            dynamic[user] = dynamic.get(user, 0.0) + joules
-        return Bills(dynamic, _join(_static(energy.static, uses, usage, policy), least.remainder))
-    return Bills(dynamic, _static(energy.static, uses, usage, policy))
+        least = _price(energy.unsplit, max(totals.capacity, used))
+        dynamic[SYSTEM] = dynamic.get(SYSTEM, 0.0) + system * least
+        left = max(0.0, energy.unsplit - used * least)
+        static[UNATTRIBUTED] = static.get(UNATTRIBUTED, 0.0) + left
+        price += least
+    return Prices(price, price_static, Bills(dynamic, static))
 
 
-def _static(
-    joules: float, uses: Mapping[Workload, float], usage: Usage, policy: Policy
-) -> dict[Workload, float]:
+def _price_static(
+    joules: float, totals: Totals, system: float, policy: Policy
+) -> tuple[float, dict[Workload, float]]:
+    """Joules per unit, and what is left for the reserved kinds."""
     if policy is Policy.USE:
-        return _all(joules, uses)
+        price = _price(joules, totals.named + system)
+        return price, {SYSTEM: system * price} if price else {IDLE: joules}
     if policy is Policy.ALLOCATION:
-        division = divide(joules, {**uses, **usage.allocated}, usage.capacity)
-        shares = division.shares
-        shares[IDLE] = shares.get(IDLE, 0.0) + division.remainder
-        return shares
-    return {UNATTRIBUTED: joules}
+        allocated = totals.allocated + system
+        price = _price(joules, max(totals.capacity, allocated))
+        return price, {SYSTEM: system * price, IDLE: max(0.0, joules - allocated * price)}
+    return 0.0, {UNATTRIBUTED: joules}
+
+
+def _price(joules: float, amount: float) -> float:
+    """Joules per unit; 0 when there is no amount, or too little to tell, to divide them by."""
+    price = joules / amount if amount else 0.0
+    return price if price < inf else 0.0
 
 
 def bill_device(energy: Energy, holding: Holding, policy: Policy) -> Bills:
@@ -180,8 +205,3 @@ def _all(joules: float, uses: Mapping[Workload, float]) -> dict[Workload, float]
     if not any(uses.values()):
         return {IDLE: joules}
     return divide(joules, uses, 0.0).shares
-
-
-def _join(shares: dict[Workload, float], joules: float) -> dict[Workload, float]:
-    shares[UNATTRIBUTED] = shares.get(UNATTRIBUTED, 0.0) + joules
-    return shares

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
 from joulefloor.attribution import (
-    Bills,
     Energy,
     Holding,
     Policy,
     bill_device,
     bill_nobody,
-    bill_use,
+    price_use,
     weights_of,
 )
+from joulefloor.counters import DYNAMIC, OWNER, STATIC, Counters
 from joulefloor.model import IDLE, PROCESS, SYSTEM, UNATTRIBUTED, Measures, Workload
 from joulefloor.tally import Claims, Line, Parts, Tally
 from joulefloor.units import nanoseconds_from_seconds
@@ -28,48 +28,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from joulefloor.board import Board, Cell
+    from joulefloor.counters import Bill
     from joulefloor.model import Channel, Reading
 
     Known = Callable[[str, str], float | None]
 
-OWNER = "billing"
 MOST_FINISHED = 1000
 """Finished workloads that are kept at most; the one that ended first goes first."""
-MOST_NAMESPACES = 1000
-"""Namespaces that are told apart; later ones are billed together, with an empty name."""
 
 Device = tuple[str, str]
 RESERVED = frozenset({SYSTEM.kind, IDLE.kind, UNATTRIBUTED.kind})
 
 
 class Terms(NamedTuple):
-    """How workloads are billed: `policy` for static energy, `keep_s` after a workload's end."""
+    """How workloads are billed.
+
+    `policy` for static energy, `keep_s` after a workload's end; `node`: what the cluster calls this
+    machine, empty if unknown.
+    """
 
     policy: Policy = Policy.UNATTRIBUTED
     keep_s: float = 300.0
-
-
-class _Group:
-    """The counter of a namespace, component and share."""
-
-    __slots__ = ("cell", "joules")
-
-    def __init__(self, cell: Cell) -> None:
-        """Nothing billed."""
-        self.cell = cell
-        self.joules = 0.0
-
-
-class _Bill:
-    """The counter of one workload, component and share; the namespace gets the same joules."""
-
-    __slots__ = ("cell", "group", "joules")
-
-    def __init__(self, cell: Cell, group: _Group) -> None:
-        """Nothing billed."""
-        self.cell = cell
-        self.group = group
-        self.joules = 0.0
+    node: str = ""
 
 
 class Billing:
@@ -85,8 +65,8 @@ class Billing:
         self._lines: dict[Channel, Line] = {}
         self._spent: dict[Device, list[float]] = {}
         self._parts: dict[Device, Parts] = {}
-        self._bills: dict[tuple[str, str], dict[Workload, _Bill]] = {}
-        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._counters = Counters(board, terms.node)
+        self._bills: dict[tuple[str, str], tuple[tuple[Line, ...], list[Bill]]] = {}
         self._present: dict[Workload, int] = {}
         self._leaving: set[Workload] = set()
         self._ended: dict[Workload, int] = {}
@@ -97,7 +77,10 @@ class Billing:
     # -- what was used and held -----------------------------------------------------------------
 
     def fold(self, readings: Iterable[Reading]) -> tuple[bool, list[Reading]]:
-        """Take in USE and HOLD readings; whether a channel was new, and the readings left over."""
+        """Take in USE and HOLD readings; whether a channel was new, and the readings left over.
+
+        A counter that goes back counts nothing.
+        """
         lines, new = self._lines, False
         rest: list[Reading] = []
         for reading in readings:
@@ -109,7 +92,9 @@ class Billing:
                     continue
                 new = True
                 line = lines[channel] = self._open(channel)
-            line.take(value)
+            if line.counts and line.value is not None and value > line.value:
+                line.used += value - line.value
+            line.value = value
             if line.workload is SYSTEM:
                 line.tally.read(line, at_ns)
         return new, rest
@@ -166,9 +151,9 @@ class Billing:
         if self._lines or self._begun:
             pooled = self._bill_devices(static_watts, activity)
             for component, energy in pooled.items():
-                self._write(component, self._bill_component(component, energy))
+                self._bill_component(component, energy)
             self._begun = True
-            self._close_groups()
+            self._close_residuals()
         self._forget(now_ns)
 
     def _bill_devices(self, static_watts: Known, activity: Known) -> dict[str, Energy]:
@@ -188,7 +173,8 @@ class Billing:
                 holding = claims.holding(device, known, live, activity(component, device))
                 if holding.claims or component not in lost:
                     self._write_shares(component, device, holding)
-                    self._write(component, bill_device(energy, holding, self._terms.policy))
+                    bills = bill_device(energy, holding, self._terms.policy)
+                    self._counters.charge(component, bills)
                     continue
             self._write_shares(component, device, Holding({}))
             sums = zip(pooled.get(component, Energy()), energy, strict=True)
@@ -203,16 +189,35 @@ class Billing:
         known = {name for parts in self._parts.values() for name in parts.names}
         return {name for name, claims in self._claims.items() if claims.parts - known}
 
-    def _bill_component(self, component: str, energy: Energy) -> Bills:
+    def _bill_component(self, component: str, energy: Energy) -> None:
         tally = self._tallies.get(component)
-        if tally is None:
-            return bill_nobody(energy)
-        usage = tally.usage() if any(energy) else None
-        for workload in tally.arrivals():
-            self._bill(component, "dynamic", workload)
-        if usage is None or not self._begun:
-            return bill_nobody(energy)
-        return bill_use(energy, usage, self._terms.policy)
+        totals = None
+        if tally is not None:
+            totals = tally.totals() if any(energy) else None
+            for workload in tally.arrivals():
+                self._counters.open(component, DYNAMIC, workload)
+        if tally is None or totals is None or not self._begun:
+            self._counters.charge(component, bill_nobody(energy))
+            return
+        policy = self._terms.policy
+        prices = price_use(energy, totals, policy)
+        self._counters.charge(component, prices.rest)
+        by = tally.allocated if policy is Policy.ALLOCATION else tally.due
+        for share, amounts, price in (
+            (DYNAMIC, tally.due, prices.dynamic),
+            (STATIC, by, prices.static),
+        ):
+            if price:
+                bills = self._bills_of(component, share, tally.lines)
+                self._counters.charge_use(bills, amounts, price)
+
+    def _bills_of(self, component: str, share: str, lines: tuple[Line, ...]) -> list[Bill]:
+        """Bills of the users of a component; the same ones while these are the same."""
+        known, bills = self._bills.get((component, share), ((), []))
+        if known is not lines:
+            bills = [self._counters.open(component, share, line.workload) for line in lines]
+            self._bills[component, share] = lines, bills
+        return bills
 
     def _live(self) -> frozenset[Workload]:
         """Pods that have a cgroup, by name; empty while no names are known."""
@@ -222,47 +227,13 @@ class Billing:
 
     # -- board ----------------------------------------------------------------------------------
 
-    def _write(self, component: str, bills: Bills) -> None:
-        for share, parts in zip(("dynamic", "static"), bills, strict=True):
-            known, put = self._bills.setdefault((component, share), {}), self._board.put
-            for workload, joules in parts.items():
-                if joules > 0:
-                    bill = known.get(workload) or self._bill(component, share, workload)
-                    bill.joules += joules
-                    bill.group.joules += joules
-                    put(bill.cell, bill.joules)
-
-    def _bill(self, component: str, share: str, workload: Workload) -> _Bill:
-        known = self._bills.setdefault((component, share), {})
-        bill = known.get(workload)
-        if bill is None:
-            group = self._group(component, share, workload)
-            cell = self._board.cell(catalogue.WORKLOAD_ENERGY, (component, *workload, share), OWNER)
-            cell.lasting = False
-            bill = known[workload] = _Bill(cell, group)
-            self._board.put(cell, 0.0)
-        return bill
-
-    def _group(self, component: str, share: str, workload: Workload) -> _Group:
-        labels = (component, workload.kind, workload.namespace, share)
-        if labels not in self._groups and len(self._groups) >= MOST_NAMESPACES:
-            labels = (component, workload.kind, "", share)
-        if labels not in self._groups:
-            cell = self._board.cell(catalogue.NAMESPACE_ENERGY, labels, OWNER)
-            self._groups[labels] = _Group(cell)
-        return self._groups[labels]
-
-    def _close_groups(self) -> None:
-        """Write the namespaces and how far their sum is from what was credited."""
-        sums = dict.fromkeys(self._credited, 0.0)
-        for labels, group in self._groups.items():
-            self._board.put(group.cell, group.joules)
-            sums[labels[0]] += group.joules
-        for component, joules in sums.items():
-            credited = self._credited[component]
-            residual = abs(credited - joules) / credited if credited > 0 else 0.0
+    def _close_residuals(self) -> None:
+        """Write how far the bills of a component are from what was credited to it."""
+        billed = self._counters.close()
+        for component, credited in self._credited.items():
+            off = abs(credited - billed.get(component, 0.0))
             cell = self._board.cell(catalogue.WORKLOAD_RESIDUAL, (component,), OWNER)
-            self._board.put(cell, residual)
+            self._board.put(cell, off / credited if credited > 0 else 0.0)
 
     def _write_shares(self, component: str, device: str, holding: Holding) -> None:
         """Say who is billed for a device and by what it is divided."""
@@ -300,16 +271,13 @@ class Billing:
             del self._ended[workload]
             for tally in self._tallies.values():
                 tally.forget(workload)
-            for known in self._bills.values():
-                bill = known.pop(workload, None)
-                if bill is not None:
-                    self._board.clear(bill.cell)
+            self._counters.forget(workload)
 
 
 def workload_of(channel: Channel) -> Workload:
     """Who a USE or HOLD channel is about."""
     first = 2 if channel.metric is catalogue.WORKLOAD_DEVICE_SHARE else 1
-    workload = Workload(*channel.labels[first : first + 4])
+    workload = Workload(*channel.labels[first : first + 3])
     return SYSTEM if workload == SYSTEM else workload
 
 

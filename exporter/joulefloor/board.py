@@ -13,6 +13,8 @@ from joulefloor.catalogue import METRICS, Kind
 from joulefloor.model import Family, Layout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from joulefloor.catalogue import Metric
 
 _ORDER = {metric.name: index for index, metric in enumerate(METRICS)}
@@ -69,9 +71,23 @@ class Board:
         self._values[cell.slot] = float(value) if good else None
         return good
 
+    def put_counts(self, cells: Iterable[Cell], values: Iterable[float]) -> None:
+        """Write many counters that can only be good: finite sums of what is not negative."""
+        slots = self._values
+        for cell, value in zip(cells, values, strict=True):
+            slots[cell.slot] = value
+
     def clear(self, cell: Cell) -> None:
         """Make the series absent."""
         self._values[cell.slot] = None
+
+    def remove(self, *cells: Cell) -> None:
+        """Forget cells of series that will not come back; they must not be used again."""
+        for cell in cells:
+            self.clear(cell)
+            del self._cells[cell.metric.name, cell.labels]
+            cell.slot = -1
+            self._layout = None
 
     def value(self, cell: Cell) -> float | None:
         """What stands in the cell."""

@@ -77,7 +77,8 @@ COMPONENT_POWER_LIMIT = _gauge(
     "joulefloor_component_power_limit_watts",
     "watts",
     "component device limit",
-    "Power limit of the component: enforced (in force now), default, min or max.",
+    "Power limit of the component: enforced (in force now); default, min and max where the source "
+    "tells all details.",
 )
 PART_ENERGY = _counter(
     "joulefloor_part_energy_joules_total",
@@ -106,7 +107,7 @@ ALTERNATE_ENERGY = _counter(
 WORKLOAD_ENERGY = _counter(
     "joulefloor_workload_energy_joules_total",
     "joules",
-    "component workload_kind workload_namespace workload_pod workload_container share",
+    "component workload_kind workload_namespace workload_pod share",
     "Energy of one component billed to one workload (pod, container, job, guest, service); the "
     "kinds system, idle and unattributed close the sum. share: dynamic or static.",
 )
@@ -117,10 +118,18 @@ NAMESPACE_ENERGY = _counter(
     "The same energy by namespace and kind; it stays when the workload has ended, and its sum over "
     "a component is the energy of the component.",
 )
+OWNER_ENERGY = _counter(
+    "joulefloor_owner_energy_joules_total",
+    "joules",
+    "workload_namespace workload_owner share",
+    "Energy of the pods of one owner, all components together; it stays when they have ended. The "
+    "owner (Deployment, StatefulSet, DaemonSet, Job, CronJob) is derived from the name of the pod, "
+    "which is its own owner if it fits no rule; beyond 1,000 the labels are empty.",
+)
 WORKLOAD_DEVICE_SHARE = _gauge(
     "joulefloor_workload_device_share_ratio",
     "ratio",
-    "component device workload_kind workload_namespace workload_pod workload_container division",
+    "component device workload_kind workload_namespace workload_pod division",
     "Share of a device's dynamic energy that a workload which holds it is billed for. division: "
     "whole (it alone), equal (by what each holds) or activity (by what each does).",
 )
@@ -186,7 +195,7 @@ THROTTLE = _counter(
     "joulefloor_throttle_seconds_total",
     "seconds",
     "component device reason",
-    "Time in which the device was held back, by reason.",
+    "Time in which the device was held back, by reason; most reasons appear with their first time.",
 )
 MEMORY = _gauge(
     "joulefloor_memory_bytes", "bytes", "component device state", "Memory: used and total."
@@ -195,14 +204,16 @@ LINK = _counter(
     "joulefloor_link_bytes_total",
     "bytes",
     "component device link direction",
-    "Bytes moved over a link: network (receive, transmit), disk (read, write) and others.",
+    "Bytes moved over a link: network (receive, transmit), disk (read, write) and others; those of "
+    "a GPU appear with their first byte.",
 )
 OPERATIONS = _counter(
     "joulefloor_operations_total",
     "",
     "component device precision source method",
     "Arithmetic operations done, from hardware activity times the documented rate of the pipe; "
-    "a lower bound where one pipe serves several precisions.",
+    "a lower bound where one pipe serves several precisions. Most precisions appear with their "
+    "first operation.",
 )
 PERFORMANCE_STATE = _gauge(
     "joulefloor_performance_state",
@@ -215,7 +226,8 @@ DEVICE_ERRORS = _counter(
     "",
     "component device error",
     "Errors the device itself counts: xid (all), xid_N (code N alone), ecc_corrected, "
-    "ecc_uncorrected, row_remap, row_remap_failure, pcie_replay.",
+    "ecc_uncorrected, row_remap, row_remap_failure, pcie_replay; all but xid appear with their "
+    "first count.",
 )
 DEVICE_CAPABILITY = _info(
     "joulefloor_device_capability_info",
@@ -257,20 +269,27 @@ SOURCE_LAST_SUCCESS = _gauge(
     "joulefloor_source_last_success_timestamp_seconds",
     "seconds",
     "source",
-    "Unix time of the last read that gave at least one reading.",
+    "Unix time of the last read that gave at least one reading, of a source that gives none now.",
 )
 METER_EVENTS = _counter(
     "joulefloor_meter_events_total",
     "",
     "source component device event",
-    "What went wrong with a meter and was not turned into energy: wrap, reset, gap, rejected, "
-    "frozen, mirrored, disagreement.",
+    "What went wrong with a meter and was not counted: wrap, reset, gap, rejected (physically "
+    "impossible), frozen, mirrored, disagreement.",
 )
 METER_GAP = _counter(
     "joulefloor_meter_gap_seconds_total",
     "seconds",
     "source component device",
     "Time for which a meter gave no energy or only a lower bound.",
+)
+METER_UPDATE = _gauge(
+    "joulefloor_meter_update_period_seconds",
+    "seconds",
+    "source component device",
+    "How often a power meter is read anew by its own device, as measured; only where the source "
+    "tells all details.",
 )
 
 TICKS = _counter(
@@ -339,6 +358,12 @@ OUTPUT_ENTROPY = _counter(
     "Shannon entropy of the outputs. kind: marginal (of all answers, what the output holds) or "
     "conditional (of the answer when the input is known).",
 )
+INFERENCE_REQUESTS = _gauge(
+    "joulefloor_inference_requests",
+    "",
+    "model state",
+    "Requests of an instrumented process now. state: running (in its batch) or waiting.",
+)
 TRAINING_STEPS = _counter(
     "joulefloor_training_steps_total", "", "model", "Training steps of an instrumented process."
 )
@@ -377,6 +402,21 @@ CONFIGURED_PUE = _gauge(
     "ratio",
     "",
     "Power usage effectiveness that the operator of the site states, 1 or more.",
+)
+
+CARBON_INTENSITY = _gauge(
+    "joulefloor_grid_carbon_intensity_grams_per_kilowatt_hour",
+    "grams_per_kilowatt_hour",
+    "zone basis source",
+    "CO2 equivalent of a kilowatt hour of the grid in that zone. basis: average (all that the grid "
+    "generates), market (what contracts and certificates say) or marginal (one more).",
+)
+FACILITY_ENERGY = _counter(
+    "joulefloor_facility_energy_joules_total",
+    "joules",
+    "site meter role source method",
+    "Energy through a meter of the building. role: total (all of the site) or it (what the "
+    "machines take); PUE is total over it.",
 )
 
 METRICS: tuple[Metric, ...] = tuple(row for row in globals().values() if isinstance(row, Metric))

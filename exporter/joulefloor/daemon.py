@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from joulefloor import __version__
 from joulefloor.apart import load_yaml_apart
-from joulefloor.assembly import build_sampler, build_sources, check_required, check_root
+from joulefloor.assembly import (
+    build_sampler,
+    build_sources,
+    check_required,
+    check_root,
+    node_name,
+)
 from joulefloor.clock import SystemClock
 from joulefloor.config import load
 from joulefloor.exposition import Renderer
@@ -45,13 +51,14 @@ def serve(options: Options) -> None:
     host = Host(options.rootfs)
     built = build_sources(config, plugins, host, clock)
     check_required(built)
-    sampler = build_sampler(config, tuple(source for _, source, _ in built), clock, log)
-    name = host.text_or("proc/sys/kernel/hostname", "this machine")
+    name = node_name(host)
+    sources = tuple(source for _, source, _ in built)
+    sampler = build_sampler(config, sources, clock, log, node=name)
     pages = Pages(
         Renderer(lambda: sampler.snapshot),
         lambda: sampler.snapshot,
         lambda: sampler.alive(clock.monotonic_ns()),
-        machine=Machine(name, __version__, started_ns),
+        machine=Machine(name or "this machine", __version__, started_ns),
         clock=clock,
         telemetry_path=options.telemetry_path,
     )

@@ -30,12 +30,17 @@ OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 STDIN, STDOUT = 0, 1
+CDI = "cdi:"
+"""Before the kind of a CDI name, where a row has nothing better to tell."""
 LENGTH_DELIMITED = 2
 VARINT, FIXED64, FIXED32 = 0, 1, 5
 
 
 class Row(NamedTuple):
-    """One device that a pod holds. `resource` is a resource name, or the driver of a DRA claim."""
+    """One device that a pod holds.
+
+    `resource` is a resource name, the driver of a DRA claim, or `cdi:` and the kind of a CDI name.
+    """
 
     namespace: str
     pod: str
@@ -102,28 +107,54 @@ def decode(message: bytes) -> Answer:
 
 
 def _pod(message: bytes) -> Iterator[Row]:
-    """Rows of a PodResources: 1 name, 2 namespace, 3 containers."""
+    """Rows of a PodResources: 1 name, 2 namespace, 3 containers.
+
+    Containers may use one claim together, which is held once; each has its own plugin devices.
+    """
     parts = list(fields(message))
     texts = {number: part for number, part in parts if number in {1, 2}}
     namespace, name = texts.get(2, b"").decode(), texts.get(1, b"").decode()
+    claimed: dict[tuple[bytes, ...], Row] = {}
     for number, container in parts:
         if number == 3:  # noqa: PLR2004  # containers
-            for resource, device in _container(container):
-                yield Row(namespace, name, resource, device)
+            for field, part in fields(container):
+                if field == 2:  # noqa: PLR2004  # ContainerDevices
+                    yield from (Row(namespace, name, *row) for row in _devices(part))
+                elif field == 5:  # noqa: PLR2004  # DynamicResource
+                    claimed |= {
+                        key: Row(namespace, name, *row) for key, row in _claimed(part).items()
+                    }
+    yield from claimed.values()
 
 
-def _container(message: bytes) -> Iterator[tuple[str, str]]:
-    """Of a ContainerResources: 2 devices (1 resource, 2 ids), 5 dynamic (4 claimed devices)."""
-    for number, part in fields(message):
-        if number == 2:  # noqa: PLR2004  # ContainerDevices
-            inner = list(fields(part))
-            resource = b"".join(text for key, text in inner if key == 1).decode()
-            yield from ((resource, text.decode()) for key, text in inner if key == 2)  # noqa: PLR2004  # ids
-        elif number == 5:  # noqa: PLR2004  # DynamicResource
-            for key, claim in fields(part):
-                if key == 4:  # noqa: PLR2004  # ClaimResource: 2 driver, 4 device
-                    texts = dict(fields(claim))
-                    yield texts.get(2, b"").decode(), texts.get(4, b"").decode()
+def _devices(message: bytes) -> Iterator[tuple[str, str]]:
+    """Of a ContainerDevices: 1 resource, 2 ids."""
+    inner = list(fields(message))
+    resource = b"".join(text for key, text in inner if key == 1).decode()
+    yield from ((resource, text.decode()) for key, text in inner if key == 2)  # noqa: PLR2004  # ids
+
+
+def _claimed(message: bytes) -> dict[tuple[bytes, ...], tuple[str, str]]:
+    """Of a DynamicResource: 4 claimed devices, each with 1 CDI names, 2 driver, 3 pool, 4 device.
+
+    Older kubelets tell the CDI names alone, which differ from driver to driver. Since 1.34 claims
+    are listed by default, before that behind the gate KubeletPodResourcesDynamicResources.
+    """
+    found: dict[tuple[bytes, ...], tuple[str, str]] = {}
+    for key, claim in fields(message):
+        if key == 4:  # noqa: PLR2004  # ClaimResource
+            parts = list(fields(claim))
+            texts = dict(parts)
+            if texts.get(2):
+                row = texts[2].decode(), texts.get(4, b"").decode()
+                found[texts[2], texts.get(3, b""), texts.get(4, b""), texts.get(5, b"")] = row
+                continue
+            for number, names in parts:
+                if number == 1:
+                    name = dict(fields(names)).get(1, b"")
+                    kind, _, device = name.decode().partition("=")
+                    found[b"cdi", name] = f"{CDI}{kind}", device
+    return found
 
 
 def ask(socket: str) -> tuple[Answer, str, str]:

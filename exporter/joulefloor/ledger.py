@@ -15,7 +15,7 @@ from joulefloor.baseline import Baseline
 from joulefloor.billing import Billing, Terms, is_billed
 from joulefloor.errors import Reason
 from joulefloor.floor import Floor
-from joulefloor.meters import Device, Identity, Meter, identity_of
+from joulefloor.meters import Device, Fleeting, Identity, Meter
 from joulefloor.model import Batch, Channel, Fault, Measures, Reading
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
@@ -71,6 +71,7 @@ class Ledger:
         self._meters: dict[Channel, Meter] = {}
         self._by_key: dict[tuple[str, tuple[str, ...]], Meter] = {}
         self._devices: dict[Identity, Device] = {}
+        self._fleeting = Fleeting(rules.terms.keep_s)
         self._levels: dict[Channel, _Level] = {}
         self._channels: dict[str, set[Channel]] = {}
         self._twins: dict[str, list[Meter]] = {}
@@ -100,6 +101,7 @@ class Ledger:
             )
             if problem is not None:
                 faults.append(problem)
+        self._note_impossible(batch.faults)
         known = self._channels.setdefault(source, set())
         if self._adopted or len(known) != len(batch.readings) or batch.faults:
             read = {reading.channel for reading in batch.readings}
@@ -145,6 +147,7 @@ class Ledger:
                 self._note(meter, Event.DISAGREEMENT)
         for (component, method), joules in self._sums.items():
             self._put(catalogue.NODE_COMPONENT_ENERGY, (component, method), joules)
+        self._forget_vanished(now_ns)
         self._bill_self(seconds, own_cpu_s)
         self._billing.close(now_ns, self._static_watts, self._busy_of)
         self._floor.close()
@@ -197,12 +200,22 @@ class Ledger:
             meter.channel = channel
         else:
             meter = self._by_key[channel.key] = Meter(channel, source, period_s)
-            identity = identity_of(channel)
-            self._devices.setdefault(identity, Device(identity)).meters.append(meter)
+            device = self._devices.setdefault(meter.identity, Device(meter.identity))
+            device.meters.append(meter)
+            self._fleeting.add(device)
             if channel.twins:
                 self._twins.setdefault(channel.twins, []).append(meter)
         self._meters[channel] = meter
         return meter
+
+    def _forget_vanished(self, now_ns: int) -> None:
+        """Drop processes that ended long ago with their series; nothing else is ever dropped."""
+        for device in self._fleeting.vanished(now_ns):
+            del self._devices[device.identity]
+            for meter in device.meters:
+                del self._by_key[meter.channel.key]
+                self._meters.pop(meter.channel, None)
+                self._board.remove(*meter.cells)
 
     def _compare_twins(self, batch: Batch) -> None:
         if not self._twins:
@@ -247,6 +260,17 @@ class Ledger:
             labels = (identity.level, identity.component, device, meter.label, method)
             meter.other_cell = self._board.cell(catalogue.ALTERNATE_ENERGY, labels, OWNER)
         self._board.put(meter.other_cell, meter.other_joules)
+
+    def _note_impossible(self, faults: Sequence[Fault]) -> None:
+        """Operations that no hardware can do are an event, as such a reading of a meter is."""
+        devices = {
+            tuple(map(fault.channel.label, ("source", "component", "device")))
+            for fault in faults
+            if fault.channel is not None and fault.channel.metric is catalogue.OPERATIONS
+            if fault.reason is Reason.GARBLED
+        }
+        for labels in sorted(devices):
+            self._add(catalogue.METER_EVENTS, (*labels, Event.REJECTED), 1.0)
 
     def _note(self, meter: Meter, event: Event) -> None:
         identity = meter.identity
@@ -320,8 +344,7 @@ class Ledger:
             baseline = self._baselines[component, name] = Baseline(start)
         baseline.observe(watts, activity, seconds)
         if baseline.static_watts is not None:
-            labels = (component, name)
-            self._put(catalogue.COMPONENT_STATIC_POWER, labels, baseline.static_watts)
+            self._put(catalogue.COMPONENT_STATIC_POWER, (component, name), baseline.static_watts)
 
     def _activity_of(self, component: str, device: str) -> float | None:
         """How busy a device is: its own utilisation, else that of its CPU package or the node."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
 from joulefloor.account import Account, Event
+from joulefloor.model import PROCESS
 from joulefloor.units import NANOSECONDS_PER_SECOND, nanoseconds_from_seconds
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ COMPARE_NS = nanoseconds_from_seconds(60.0)
 DISAGREE_RATIO = 0.15
 DISAGREE_WATTS = 2.0
 """Means further apart than both of these are a disagreement."""
+MOST_VANISHED = 1_000
+"""Processes kept after their end at most; the one that ended first goes first."""
 TWIN_SKEW_S = 0.002
 """Two reads of one mirrored counter may differ by what it counts in this time."""
 
@@ -75,6 +78,12 @@ class Meter:
         self.energy_cell: Cell | None = None
         self.power_cell: Cell | None = None
         self.other_cell: Cell | None = None
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Its series on the board."""
+        cells = (self.energy_cell, self.power_cell, self.other_cell)
+        return tuple(cell for cell in cells if cell is not None)
 
     def live(self, now_ns: int) -> bool:
         """Whether it read lately, moves, and is not the mirror image of another meter."""
@@ -127,6 +136,16 @@ class Device:
         self.covered_ns = 0
         self._compared_ns = 0
         self._marks: dict[Meter, float] = {}
+
+    @property
+    def present(self) -> bool:
+        """Whether any of its meters is read."""
+        return any(meter.present for meter in self.meters)
+
+    @property
+    def read_ns(self) -> int:
+        """When any of its meters was last read."""
+        return max(meter.good_ns for meter in self.meters)
 
     def elect(self, now_ns: int, prefer: Sequence[str], *, allow_model: bool) -> Meter | None:
         """The live meter that comes first in `prefer`; a modelled one only if allowed.
@@ -202,3 +221,31 @@ class Device:
         meter.held_joules = 0.0
         self.covered_ns = max(self.covered_ns, until_ns)
         return counted
+
+
+class Fleeting:
+    """Devices that are processes, of which there is no end, and which do not come back."""
+
+    def __init__(self, keep_s: float) -> None:
+        """`keep_s`: for how long they are kept after their end."""
+        self._keep_ns = nanoseconds_from_seconds(keep_s)
+        self._devices: dict[Identity, Device] = {}
+
+    def add(self, device: Device) -> None:
+        """Watch it, if it is a process."""
+        if device.identity.part.startswith(f"{PROCESS}:"):
+            self._devices[device.identity] = device
+
+    def vanished(self, now_ns: int) -> list[Device]:
+        """Those that ended long ago, or that are too many; they are watched no longer."""
+        ended = [one for one in self._devices.values() if not one.present]
+        ended.sort(key=lambda device: device.read_ns)
+        surplus = len(ended) - MOST_VANISHED
+        gone = [
+            device
+            for place, device in enumerate(ended)
+            if place < surplus or now_ns - device.read_ns > self._keep_ns
+        ]
+        for device in gone:
+            del self._devices[device.identity]
+        return gone

@@ -67,13 +67,12 @@ class Workload(NamedTuple):
     """Who energy is billed to; label values.
 
     `kind`: pod, container, job, guest or service, or one of the reserved kinds below. `name` is
-    that of the pod or of what stands in its place; `container` is empty for the whole of it.
+    that of the pod or of what stands in its place.
     """
 
     kind: str
     namespace: str = ""
     name: str = ""
-    container: str = ""
 
 
 SYSTEM = Workload("system")
@@ -86,6 +85,8 @@ PROCESS = "process"
 """Parts of a device that are processes on it are named `process:PID`."""
 EVERY_DEVICE = "*"
 """Device of the HOLD reading that says: the list is complete, what is not on it is free."""
+UNKNOWN_DEVICE = "?"
+"""Before the name of a device that is held while nobody can tell which one it is."""
 
 
 class Reading(NamedTuple):

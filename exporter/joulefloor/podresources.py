@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from joulefloor import catalogue
 from joulefloor.census import Census, processes
 from joulefloor.cgroups import hierarchy
+from joulefloor.deviceids import DRA_AMD, PCI, Held, UnknownDeviceError, held
 from joulefloor.errors import Reason, SourceError
 from joulefloor.frames import Kind
 from joulefloor.model import (
     EVERY_DEVICE,
     IDLE,
     PROCESS,
+    UNKNOWN_DEVICE,
     Batch,
     Channel,
     Fault,
@@ -30,7 +32,7 @@ from joulefloor.units import nanoseconds_from_seconds
 from joulefloor.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from joulefloor.clock import Clock
     from joulefloor.host import Host
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 FOLDER = "var/lib/kubelet/pod-resources"
 SOCKET = f"{FOLDER}/kubelet.sock"
 NVIDIA = "proc/driver/nvidia/gpus"
+DRM = "sys/class/drm"
 DEADLINE_SECONDS = 4.0
 """The worker waits 2 s for the kubelet, and needs some time to start."""
 SIGNS = {
@@ -48,54 +51,15 @@ SIGNS = {
 MOST_FAULTS = 20
 MOST_PODS = 1000
 
-_NVIDIA = re.compile(r"(?P<uuid>(?:GPU|MIG)-[0-9a-fA-F-]+)(?:::\w+)?")
-_OLD_MIG = re.compile(r"MIG-(?P<uuid>GPU-[0-9a-fA-F-]+)/\d+/\d+(?:::\w+)?")
-_MINOR = re.compile(r"(?:nvidia(?P<gke>\d+)(?:/(?:gi|vgpu)\d+)*|gpu-(?P<dra>\d+)(?:-mig-[\w.-]+)?)")
-_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-
-
-class Held(NamedTuple):
-    """A device as its meters call it."""
-
-    component: str
-    device: str
-
-
-def held(resource: str, device: str, by_minor: Mapping[str, str]) -> Held | None:
-    """The device behind an id of a device plugin or DRA driver; None if it has no energy meter.
-
-    `by_minor`: UUIDs of NVIDIA GPUs by device minor, for ids that tell only that. Replicas of a
-    shared device (`::N`, `/vgpuN`) are the device, GKE's and old MIG ids are the board they are on.
-
-    Raises:
-        ValueError: it is a GPU, and nobody knows which.
-    """
-    old = _OLD_MIG.fullmatch(device)
-    if old is not None:
-        return Held("gpu", old["uuid"])
-    plain = _NVIDIA.fullmatch(device)
-    if plain is not None:
-        return Held("gpu", plain["uuid"])
-    vendor = resource.rpartition("/")[0] or resource
-    if vendor.endswith("nvidia.com"):
-        found = _MINOR.fullmatch(device)
-        minor = (found["gke"] or found["dra"]) if found is not None else ""
-        if minor not in by_minor:
-            raise ValueError(f"{resource} {device}: not the id of a known GPU")
-        return Held("gpu", by_minor[minor])
-    if vendor.endswith("amd.com"):
-        if _PCI.fullmatch(device) is None:
-            raise ValueError(f"{resource} {device}: not a PCI address")
-        return Held("gpu", device)
-    return Held("tpu", device) if resource == "google.com/tpu" else None
+_NODE = re.compile(r"card\d+|renderD\d+")
 
 
 class DeviceSource:
     """Devices and their holders. A device that is not on the kubelet's list is free.
 
     Reads: var/lib/kubelet/pod-resources/kubelet.sock (the folder must be mounted, since the kubelet
-    makes the socket anew when it starts), proc/driver/nvidia/gpus/*/information, and cgroup.procs
-    of pods that share a GPU.
+    makes the socket anew when it starts), proc/driver/nvidia/gpus/*/information, the links
+    sys/class/drm/*/device, and cgroup.procs of pods that share a GPU.
     Raises: ABSENT without the folder or without devices, LOST while the kubelet does not answer,
     UNSUPPORTED when grpcio is not installed.
     """
@@ -122,17 +86,19 @@ class DeviceSource:
         components = self._components()
         rows = self._ask()
         by_minor = self._by_minor()
+        by_card = self._by_card() if any(row[2] == DRA_AMD for row in rows) else {}
         claims: dict[tuple[str, ...], float] = {}
         lost: dict[str, None] = {}
         for namespace, pod, resource, device in rows:
             try:
-                found = held(resource, device, by_minor)
-            except ValueError as error:
+                found = held(resource, device, by_minor, by_card)
+            except UnknownDeviceError as error:
                 lost[f"{namespace}/{pod} holds {error}"] = None
-                continue
+                found = Held(error.component, f"{UNKNOWN_DEVICE}{resource} {device}")
             if found is not None:
-                labels = (*found, *Workload("pod", namespace, pod), "claim")
-                claims[labels] = claims.get(labels, 0.0) + 1.0
+                who = Workload("pod", namespace, pod)
+                labels = (found.component, found.device, *who, "claim")
+                claims[labels] = claims.get(labels, 0.0) + found.amount
         for component in components:
             claims[component, EVERY_DEVICE, *IDLE, "claim"] = 1.0
         for process, owner in self._processes(claims):
@@ -193,6 +159,22 @@ class DeviceSource:
                 by_minor[facts["Device Minor"]] = facts["GPU UUID"]
         return by_minor
 
+    def _by_card(self) -> dict[str, str]:
+        """PCI addresses of GPUs by the names of their nodes under /dev/dri."""
+        try:
+            names = self._host.names(DRM)
+        except SourceError:
+            return {}
+        by_card: dict[str, str] = {}
+        for name in filter(_NODE.fullmatch, names):
+            try:
+                address = self._host.resolve(f"{DRM}/{name}/device").rpartition("/")[2]
+            except SourceError:
+                continue
+            if PCI.fullmatch(address):
+                by_card[name] = address
+        return by_card
+
     def _ask(self) -> Iterable[tuple[str, str, str, str]]:
         """Rows of the kubelet's list."""
         if not self._host.has(SOCKET):
@@ -218,7 +200,7 @@ class DeviceSource:
                     _, _, reason, detail = frame.body
                     if reason:
                         raise SourceError(Reason(reason), detail)
-                    self._worker.lived(well=True)
+                    self._worker.answered()
                     return rows
 
 

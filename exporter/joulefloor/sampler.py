@@ -334,8 +334,10 @@ class Sampler:
         elif health.last_success_unix_s:
             for metric in (catalogue.SOURCE_UP, catalogue.SOURCE_READ):
                 self._board.clear(self._board.cell(metric, labels, OWNER))
-        if health.last_success_unix_s:
+        if not health.up and health.last_success_unix_s:
             self._put(catalogue.SOURCE_LAST_SUCCESS, labels, health.last_success_unix_s)
+        elif runner.written is not None and not runner.written.up:
+            self._board.clear(self._board.cell(catalogue.SOURCE_LAST_SUCCESS, labels, OWNER))
         for reason, count in health.errors:
             self._put(catalogue.SOURCE_ERRORS, (runner.name, reason), count)
         faults = dict.fromkeys(runner.errors, 0)

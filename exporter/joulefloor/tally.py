@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from joulefloor.attribution import Holding, Usage
-from joulefloor.model import EVERY_DEVICE, IDLE, PROCESS, SYSTEM, Measures
+from joulefloor.attribution import Holding, Totals
+from joulefloor.model import EVERY_DEVICE, IDLE, PROCESS, SYSTEM, UNKNOWN_DEVICE, Measures
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -32,12 +32,6 @@ class Line:
         self.value: float | None = None
         self.used = 0.0
 
-    def take(self, value: float) -> None:
-        """A counter that goes back counts nothing."""
-        if self.counts and self.value is not None and value > self.value:
-            self.used += value - self.value
-        self.value = value
-
 
 class Tally:
     """Use of one component since it was last billed.
@@ -45,15 +39,22 @@ class Tally:
     Of cumulative use (USE) the differences count, of what is held now (HOLD) the latest values.
     The reserved workload `system` stands for what all used together, `idle` for what was left;
     limits come as HOLD channels whose share is static.
+
+    `lines` are the users of the last `totals`, the same tuple while they stay; `due` is what each
+    used, `allocated` the same with limits in the place of use.
     """
 
     def __init__(self) -> None:
         """Nothing used."""
         self.present: dict[Workload, Line] = {}
+        self.lines: tuple[Line, ...] = ()
+        self.due: list[float] = []
+        self.allocated: list[float] = []
+        self._users: tuple[Line, ...] | None = None
         self._limits: dict[Workload, Line] = {}
-        self._ended: dict[Workload, float] = {}
+        self._ended: list[Line] = []
         self._arrivals: list[Workload] = []
-        self._last: Usage | None = None
+        self._last: Totals | None = None
         self._whole: Line | None = None
         self._rest: Line | None = None
         self._read_ns = 0
@@ -70,6 +71,7 @@ class Tally:
             self._limits[line.workload] = line
         else:
             self.present[line.workload] = line
+            self._users = None
             self._arrivals.append(line.workload)
 
     def read(self, line: Line, at_ns: int) -> None:
@@ -85,55 +87,70 @@ class Tally:
             self._ended.clear()
         elif self.present.get(line.workload) is line:
             del self.present[line.workload]
+            self._users = None
         elif self._limits.get(line.workload) is line:
             del self._limits[line.workload]
         if line.used and self._whole is not None:
-            self._ended[line.workload] = self._ended.get(line.workload, 0.0) + line.used
+            self._ended.append(line)
 
     def forget(self, workload: Workload) -> None:
         """The workload is no longer on any bill."""
-        self._ended.pop(workload, None)
+        self._ended = [line for line in self._ended if line.workload != workload]
+        stay = [at for at, line in enumerate(self.lines) if line.workload != workload]
+        if self._last is not None and len(stay) < len(self.lines):
+            self.lines = tuple([self.lines[at] for at in stay])
+            self.due = [self.due[at] for at in stay]
+            self.allocated = [self.allocated[at] for at in stay]
+            self._last = self._last._replace(named=sum(self.due), allocated=sum(self.allocated))
 
     def arrivals(self) -> Iterable[Workload]:
         """Workloads that came since this was last asked, if they are still there."""
         new, self._arrivals = self._arrivals, []
         return [workload for workload in new if workload in self.present]
 
-    def usage(self) -> Usage | None:
+    def totals(self) -> Totals | None:
         """Use since the last bill, or as at the last bill if nothing new is known.
 
-        None when nobody knows it. Asked for only when there is energy to bill: until then use
-        adds up.
+        None when nobody knows it. Asked for only when there is energy to bill: until then use adds
+        up.
         """
         whole, rest = self._whole, self._rest
         if whole is None or rest is None:
             return None
+        if self._users is None:
+            self._users = tuple(self.present.values())
         if not whole.counts:
-            return self._held(whole, rest)
-        if self._read_ns > self._billed_ns:
+            self.lines = self._users
+            self.due = [line.value or 0.0 for line in self.lines]
+            self._last = self._sum(whole.value or 0.0, rest.value or 0.0, 1.0)
+        elif self._read_ns > self._billed_ns:
             seconds = (self._read_ns - self._billed_ns) / NANOSECONDS_PER_SECOND
             self._billed_ns = self._read_ns
-            self._last = self._used(whole, rest, seconds)
+            self.lines = (*self._users, *self._ended) if self._ended else self._users
+            self.due = [line.used for line in self.lines]
+            self._last = self._sum(whole.used, rest.used, seconds)
+            self._ended.clear()
+            for line in self.lines:
+                line.used = 0.0
+            whole.used = rest.used = 0.0
         return self._last
 
-    def _held(self, whole: Line, rest: Line) -> Usage:
-        held = {workload: line.value or 0.0 for workload, line in self.present.items()}
-        busy = whole.value or 0.0
-        limits = {workload: line.value or 0.0 for workload, line in self._limits.items()}
-        return Usage(held, busy, busy + (rest.value or 0.0), limits)
-
-    def _used(self, whole: Line, rest: Line, seconds: float) -> Usage:
-        used, self._ended = self._ended, {}
-        for workload, line in self.present.items():
-            if line.used:
-                used[workload] = used.get(workload, 0.0) + line.used
-                line.used = 0.0
-        capacity = whole.used + rest.used
-        busy, whole.used, rest.used = whole.used, 0.0, 0.0
-        limits = {
-            workload: (line.value or 0.0) * seconds for workload, line in self._limits.items()
-        }
-        return Usage(used, busy, capacity, limits)
+    def _sum(self, busy: float, left: float, seconds: float) -> Totals:
+        """Add up what is due, and what is allocated where limits take the place of use."""
+        named = allocated = sum(self.due)
+        self.allocated = self.due
+        if self._limits:
+            self.lines += tuple(
+                limit for user, limit in self._limits.items() if user not in self.present
+            )
+            self.due = self.due + [0.0] * (len(self.lines) - len(self.due))
+            limits = {user: (limit.value or 0.0) * seconds for user, limit in self._limits.items()}
+            self.allocated = [
+                limits.get(line.workload, due)
+                for line, due in zip(self.lines, self.due, strict=True)
+            ]
+            allocated = sum(self.allocated)
+        return Totals(named, busy, busy + left, allocated)
 
 
 class Parts:
@@ -180,8 +197,11 @@ class Claims:
 
     @property
     def parts(self) -> set[str]:
-        """MIG instances that are held; which device they are parts of only their meters tell."""
-        return {device for device in self._claims if device.startswith("MIG-")}
+        """MIG instances that are held; which device they are parts of only their meters tell.
+
+        And devices of which nobody can tell which one it is.
+        """
+        return {device for device in self._claims if device.startswith(("MIG-", UNKNOWN_DEVICE))}
 
     def add(self, line: Line) -> None:
         """A claim (how much of the device is held), or what the holder does on it."""

@@ -146,14 +146,21 @@ class Worker:
             return
         self._process = None
 
+    def answered(self) -> None:
+        """Remember that it is of use: past its youth that makes up for earlier ends."""
+        if self._old(self._clock.monotonic_ns()):
+            self._early_ends = 0
+
     def lived(self, *, well: bool, last_words: str = "") -> None:
-        """Remember whether this process was of use: ends in its youth lengthen the pause."""
+        """Remember how this process ended: ends in its youth lengthen the pause."""
         self._last_words = last_words
         now_ns = self._clock.monotonic_ns()
-        old = now_ns - self.started_ns > nanoseconds_from_seconds(YOUNG_S)
-        self._early_ends = 0 if well and old else self._early_ends + 1
+        self._early_ends = 0 if well and self._old(now_ns) else self._early_ends + 1
         pause_s = PAUSES_S[min(self._early_ends, len(PAUSES_S)) - 1] if self._early_ends else 0.0
         self._not_before_ns = now_ns + nanoseconds_from_seconds(pause_s)
+
+    def _old(self, now_ns: int) -> bool:
+        return now_ns - self.started_ns > nanoseconds_from_seconds(YOUNG_S)
 
     def _pipes(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.stdout is None:

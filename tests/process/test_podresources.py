@@ -127,7 +127,43 @@ def test_a_gpu_that_nobody_can_find_is_one_fault(
     (fault,) = batch.faults
     assert fault.reason is Reason.UNSUPPORTED
     assert "b/gke holds nvidia.com/gpu nvidia5" in fault.detail
-    assert (GPU, "train", "resnet-0") in claims(batch)
+    assert claims(batch) == {
+        (EVERY_DEVICE, "", ""): 1.0,
+        (GPU, "train", "resnet-0"): 1.0,
+        ("?nvidia.com/gpu nvidia5", "b", "gke"): 1.0,
+    }
+
+
+def test_dra_claims_name_boards_cards_and_what_only_the_api_server_knows(
+    node: tuple[Machine, Kubelet, DeviceSource],
+) -> None:
+    machine, served, source = node
+    card = machine.root / CARD_PATH
+    card.mkdir(parents=True)
+    for name in ("card1", "renderD129"):
+        folder = machine.root / "sys/class/drm" / name
+        folder.mkdir(parents=True)
+        (folder / "device").symlink_to(card)
+    served.pods = (
+        Pod("a", "whole", claims=(("gpu.nvidia.com", "gpu-0"),)),
+        Pod("b", "slice", claims=(("gpu.nvidia.com", "gpu-0-mig-14-0-2"),)),
+        Pod("c", "card", claims=(("gpu.amd.com", "gpu-1-129"),)),
+        Pod("d", "passed-through", claims=(("gpu.nvidia.com", "gpu-vfio-1"),)),
+        Pod("e", "channel", claims=(("compute-domain.nvidia.com", "channel-0"),)),
+    )
+    served.start()
+    batch = source.read()
+    (fault,) = batch.faults
+    assert fault.reason is Reason.UNSUPPORTED
+    assert "d/passed-through holds gpu.nvidia.com gpu-vfio-1" in fault.detail
+    assert "ResourceSlices of the API server" in fault.detail
+    assert claims(batch) == {
+        (EVERY_DEVICE, "", ""): 1.0,
+        (GPU, "a", "whole"): 1.0,
+        (GPU, "b", "slice"): 2.0,
+        (CARD, "c", "card"): 1.0,
+        ("?gpu.nvidia.com gpu-vfio-1", "d", "passed-through"): 1.0,
+    }
 
 
 def test_the_kubelet_restarts_and_makes_its_socket_anew(
@@ -135,7 +171,9 @@ def test_the_kubelet_restarts_and_makes_its_socket_anew(
 ) -> None:
     _, served, source = node
     served.start()
-    assert (GPU, "train", "resnet-0") in claims(source.read())
+    for _ in range(5):
+        # A worker that answers well must not wait for it after the restart.
+        assert (GPU, "train", "resnet-0") in claims(source.read())
     served.stop()
     with pytest.raises(SourceError, match="not running") as error:
         source.read()

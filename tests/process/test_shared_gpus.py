@@ -35,7 +35,7 @@ CONFIG = (
 )
 SERIES = re.compile(
     r'joulefloor_workload_energy_joules_total\{component="gpu",share="dynamic",'
-    r'workload_container="",workload_kind="(\w+)",workload_namespace="(\w*)",'
+    r'workload_kind="(\w+)",workload_namespace="(\w*)",'
     r'workload_pod="([\w-]*)"\} (\S+)'
 )
 

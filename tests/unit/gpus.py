@@ -63,13 +63,19 @@ class Rig:
         self.ledger = Ledger(self.board, Rules(prefer=Meters().prefer))
 
     def build(
-        self, *, patience: float = 3.0, power_period: float = 0.02, process_parts: bool = False
+        self,
+        *,
+        patience: float = 3.0,
+        power_period: float = 0.02,
+        process_parts: bool = False,
+        detail: str = "standard",
     ) -> nvml.NvmlSource:
         """The source anew, with other settings."""
         settings = nvml.Settings(
             patience=Seconds(patience),
             power_period=Seconds(power_period),
             process_parts=process_parts,
+            detail=detail,
             library_folder=str(self.driver.folder),
         )
         self.source = nvml.NvmlSource(Site(Host(self.root), self.clock, settings))

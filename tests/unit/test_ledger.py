@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from joulefloor import catalogue
+from joulefloor.billing import Terms
 from joulefloor.board import Board
 from joulefloor.errors import Reason
 from joulefloor.ledger import Ledger, Rules
+from joulefloor.meters import MOST_VANISHED
 from joulefloor.model import Batch, Channel, Fault, Measures, Reading, Snapshot
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
@@ -321,3 +326,93 @@ def test_whoever_answers_the_device_never_exceeds_its_true_energy(
         silent = tuple(name for name in channels if name not in answering)
         book.tick(present, after_s=10, silent=silent)
         assert sum(book.energy.values()) <= truth * (1 + 1e-9)
+
+
+# -- processes that come and go -------------------------------------------------------------------
+
+
+def process(pid: int) -> Channel:
+    labels = ("gpu", "GPU-1", f"process:{pid}", "nvml", "modelled")
+    return Channel(catalogue.PART_ENERGY, labels, Measures.ENERGY)
+
+
+def gpu(pids: range, joules: float) -> dict[Channel, float]:
+    """A GPU that has spent so much, and as much by each process that runs on it."""
+    board = Channel(
+        catalogue.COMPONENT_ENERGY, ("gpu", "GPU-1", "nvml", "measured"), Measures.ENERGY
+    )
+    idle = Channel(
+        catalogue.PART_ENERGY, ("gpu", "GPU-1", "idle", "nvml", "modelled"), Measures.ENERGY
+    )
+    return {board: joules, idle: joules} | {process(pid): joules for pid in pids}
+
+
+def test_ten_thousand_processes_one_after_another_take_no_more_memory_than_a_few() -> None:
+    book = Book(terms=Terms(keep_s=10.0))
+    sums: list[float] = []
+    traced: list[int] = []
+    tracemalloc.start()
+    try:
+        for second in range(1_000):
+            book.tick(gpu(range(10 * second, 10 * second + 10), 100.0 * second))
+            sums.append(sum(book.energy.values()))
+            if second in {299, 999}:
+                gc.collect()
+                traced.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sums == sorted(sums)
+    assert sums[-1] == pytest.approx(99_900)
+    parts = book.samples(catalogue.PART_ENERGY)
+    assert parts["gpu", "GPU-1", "idle", "nvml", "modelled"] == pytest.approx(99_900)
+    assert len(parts) == 1 + 10 * 11
+    assert book.board.count() < 400
+    assert traced[1] - traced[0] < 32 * 1024
+
+
+def test_a_process_is_kept_for_the_set_time_after_its_end_and_then_dropped() -> None:
+    book = Book(terms=Terms(keep_s=10.0))
+    labels = process(7).labels
+    for second in range(5):
+        book.tick(gpu(range(7, 8), 100.0 * second))
+    for second in range(5, 15):
+        book.tick(gpu(range(0), 100.0 * second))
+        assert book.samples(catalogue.PART_ENERGY)[labels] == pytest.approx(400)
+    book.tick(gpu(range(0), 1_500.0))
+    assert labels not in book.samples(catalogue.PART_ENERGY)
+    assert labels not in book.samples(catalogue.PART_POWER)
+    for second in range(16, 20):
+        book.tick(gpu(range(7, 8), 100.0 * second))
+    assert book.samples(catalogue.PART_ENERGY)[labels] == pytest.approx(300)
+
+
+def test_processes_that_ended_are_bounded_whatever_the_set_time() -> None:
+    book = Book(terms=Terms(keep_s=1e6))
+    for second in range(13):
+        book.tick(gpu(range(100 * second, 100 * second + 100), 100.0 * second))
+        book.tick(gpu(range(100 * second, 100 * second + 100), 100.0 * second + 50))
+    assert len(book.samples(catalogue.PART_ENERGY)) == 1 + 100 + MOST_VANISHED
+
+
+def test_parts_that_are_no_processes_stay_when_they_are_silent() -> None:
+    book = Book(terms=Terms(keep_s=10.0))
+    for second in range(3):
+        book.tick(gpu(range(0), 100.0 * second))
+    for _ in range(30):
+        book.tick({}, silent=("nvml",))
+    idle = book.samples(catalogue.PART_ENERGY)["gpu", "GPU-1", "idle", "nvml", "modelled"]
+    assert idle == pytest.approx(200)
+
+
+def test_impossible_operations_are_one_event_of_the_device_and_the_meters_faults_are_none() -> None:
+    book = Book()
+    pipes = [
+        Channel(
+            catalogue.OPERATIONS, ("gpu", "GPU-1", pipe, "nvml-gpm", "modelled"), Measures.LEVEL
+        )
+        for pipe in ("fp16", "fp32")
+    ]
+    faults = [Fault(pipe, Reason.GARBLED, "beyond the physical peak", 1) for pipe in pipes]
+    faults.append(Fault(process(7), Reason.GARBLED, "not a number", 1))
+    book.tick(gpu(range(0), 0.0), faults=tuple(faults))
+    assert book.events == {("nvml-gpm", "gpu", "GPU-1", "rejected"): 1.0}

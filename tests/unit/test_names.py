@@ -40,14 +40,22 @@ ALERT_LABELS: Final = frozenset(
 )
 INFERENCE_LABELS: Final = frozenset(
     {"workload", "server", "role", "unit", "basis", "state", "definition", "factor", "pue_source"}
+    | {"year"}
 )
 """Labels that rules themselves set."""
+DASHBOARD_LABELS: Final = frozenset({"batch", "short"})
+"""Labels that panels add to what they show."""
 FOREIGN: Final = {name: labels for name, (_, labels) in foreign_metrics().items()}
 """Metrics of inference servers."""
 OWN: Final = {row.name: frozenset(row.labels) for row in catalogue.METRICS}
 LABELS_OF: Final = FOREIGN | OWN
 ALL_LABELS: Final = frozenset().union(
-    *LABELS_OF.values(), TARGET_LABELS, POD_LABELS, ALERT_LABELS, INFERENCE_LABELS
+    *LABELS_OF.values(),
+    TARGET_LABELS,
+    POD_LABELS,
+    ALERT_LABELS,
+    INFERENCE_LABELS,
+    DASHBOARD_LABELS,
 )
 FAMILIES: Final = frozenset(
     row.name.removesuffix("_total").removesuffix("_info")

@@ -27,6 +27,7 @@ from joulefloor.catalogue import (
 )
 from joulefloor.errors import Reason, SourceError
 from joulefloor.model import Measures
+from joulefloor.sources import nvml
 from tests.nvml.build import compiler
 from tests.unit.gpus import Rig, reasons_of, series_of
 
@@ -78,6 +79,7 @@ def test_every_board_gives_energy_power_temperature_and_names(
     rig: Callable[..., Rig], profile: str
 ) -> None:
     gpus = rig(profile, profile)
+    gpus.build(detail="full")
     batch = gpus.until(lambda batch: not batch.faults)
     uuid = gpus.uuid(0)
     channels = {(r.channel.labels, r.channel.measures) for r in batch.readings}
@@ -92,11 +94,13 @@ def test_every_board_gives_energy_power_temperature_and_names(
     assert series_of(batch, UTILIZATION)[("gpu", uuid, "busy")] == 0
 
 
+@pytest.mark.parametrize("detail", nvml.DETAILS)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_contract_of_sources_holds_on_every_board(
-    rig: Callable[..., Rig], profile: str
+    rig: Callable[..., Rig], profile: str, detail: str
 ) -> None:
     gpus = rig(profile, profile)
+    gpus.build(detail=detail)
     gpus.until(lambda batch: not batch.faults)
     first, second = gpus.source.read(), gpus.source.read()
     declared = {id(channel) for channel in gpus.source.channels()}
@@ -131,6 +135,85 @@ def test_readings_carry_base_units(rig: Callable[..., Rig]) -> None:
     assert throttled[("gpu", uuid, "hw_thermal_slowdown")] == 2.5
     assert series_of(batch, catalogue.LINK)[("gpu", uuid, "nvlink", "transmit")] == 4096
     assert series_of(batch, catalogue.COMPONENT_POWER_LIMIT)[("gpu", uuid, "enforced")] == 700
+
+
+def test_without_full_detail_only_what_is_asked_for_every_day_is_told(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("h100-sxm5", stopped=False)
+    gpus.gpus[0].work(1500, {7: 40.0}).drop("violation.power")
+    gpus.driver.write()
+    uuid = gpus.uuid(0)
+    use = ("gpu", uuid, "tensor")
+    batch = gpus.until(lambda b: not b.faults and bool(series_of(b, OPERATIONS)))
+    assert engines(batch) == {"busy", "tensor", "dram"}
+    told = {labels[2] for labels in series_of(batch, DEVICE_ERRORS)}
+    assert told == {"xid"}, "errors that never occurred are not told"
+    assert not series_of(batch, catalogue.THROTTLE)
+    assert {labels[2] for labels in series_of(batch, OPERATIONS)} == {"fp16"}
+    assert {labels[2] for labels in series_of(batch, catalogue.COMPONENT_POWER_LIMIT)} == {
+        "enforced"
+    }
+    assert set(series_of(batch, catalogue.CLOCK)) == {("gpu", uuid, "sm")}
+    assert not series_of(batch, PART_ENERGY)
+    gpus.source.close()
+    gpus.build(detail="full")
+    batch = gpus.until(lambda b: not b.faults and use in series_of(b, UTILIZATION))
+    assert {"sm", "int", "fp32", "kernel", "memory"} <= engines(batch)
+    assert ("gpu", uuid, "ecc_corrected") in series_of(batch, DEVICE_ERRORS)
+    assert ("gpu", uuid, "hw_thermal_slowdown") in series_of(batch, catalogue.THROTTLE)
+    assert ("gpu", uuid, "memory") in series_of(batch, catalogue.CLOCK)
+
+
+def engines(batch: Batch) -> set[str]:
+    return {labels[2] for labels in series_of(batch, UTILIZATION)}
+
+
+def test_a_count_that_began_stays_when_it_is_zero_again(rig: Callable[..., Rig]) -> None:
+    gpus = rig("h100-sxm5")
+    uuid = gpus.uuid(0)
+    held, cap = (("gpu", uuid, reason) for reason in ("hw_thermal_slowdown", "sw_power_cap"))
+    gpus.gpus[0].put("violation.power", 0)
+    gpus.driver.write()
+    batch = gpus.until(quiet)
+    assert set(series_of(batch, catalogue.THROTTLE)) == {cap}
+    gpus.gpus[0].put("violation.hw_thermal", 2_000_000_000)
+    gpus.driver.write()
+    gpus.until(lambda b: series_of(b, catalogue.THROTTLE).get(held) == 2.0)
+    gpus.gpus[0].put("violation.hw_thermal", 0)
+    gpus.driver.write()
+    gpus.until(lambda b: series_of(b, catalogue.THROTTLE).get(held) == 0.0)
+
+
+def test_a_board_without_activity_tells_use_of_its_memory_and_that_it_counts_no_operations(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("a100-sxm4-80gb")
+    batch = gpus.until(lambda b: not b.faults and bool(series_of(b, DEVICE_CAPABILITY)))
+    assert engines(batch) == {"busy", "memory"}
+    flags = {labels[2:] for labels in series_of(batch, DEVICE_CAPABILITY)}
+    assert ("operations", "unsupported") in flags
+    assert not series_of(batch, OPERATIONS)
+
+
+def test_an_unknown_level_of_detail_is_refused() -> None:
+    with pytest.raises(ValueError, match="standard, full"):
+        nvml.Settings(detail="most")
+
+
+@pytest.mark.parametrize(("profile", "every_ms"), [("a100-sxm4-80gb", 100), ("t4", 50)])
+def test_the_update_period_of_a_boards_power_is_measured_and_told(
+    rig: Callable[..., Rig], profile: str, every_ms: int
+) -> None:
+    gpus = rig(profile, stopped=False)
+    gpus.build(detail="full", power_period=0.1)
+    gpus.gpus[0].put("load", "sine 60000 9000 3000")
+    gpus.gpus[0].put("power_instant", f"every {every_ms} sum load")
+    gpus.driver.write()
+    label = ("nvml-power", "gpu", gpus.uuid(0))
+    batch = gpus.until(lambda b: label in series_of(b, catalogue.METER_UPDATE))
+    told_s = series_of(batch, catalogue.METER_UPDATE)[label]
+    assert told_s == pytest.approx(every_ms / 1000, abs=0.03)
 
 
 @pytest.mark.parametrize(("period_ms", "duty"), [(730, 37), (50, 25), (7_000, 90)])
@@ -523,6 +606,7 @@ def test_case_7_every_mix_of_answers_is_a_value_or_a_reason_and_never_a_false_ze
     rig: Callable[..., Rig],
 ) -> None:
     gpus = rig("h100-sxm5")
+    gpus.build(detail="full")
     uuid = gpus.uuid(0)
     gpu = gpus.gpus[0]
     gpus.until(lambda batch: not batch.faults)
@@ -594,6 +678,7 @@ CODES = (2, 3, 4, 6, 7, 10, 13, 14, 15, 16, 17, 19, 20, 21, 23, 25, 26, 27, 28, 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     gpus = Rig(tmp_path_factory.mktemp("board"), "h100-sxm5", "h100-sxm5")
+    gpus.build(detail="full")
     gpus.until(quiet)
     yield gpus
     gpus.source.close()
@@ -664,6 +749,28 @@ def test_case_8_a_counter_forty_percent_off_raises_a_disagreement(
     assert gpus.series(ALTERNATE_ENERGY)[other] == pytest.approx(125 * 300, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("memory", "shares"),
+    [((3 * 2**30, 2**30), (0.45, 0.15)), ((2**30, 0), (0.3, 0.3))],
+    ids=["by-memory", "alike-where-memory-is-unknown"],
+)
+def test_case_6_without_samples_of_processes_use_goes_by_the_memory_they_hold(
+    rig: Callable[..., Rig], memory: tuple[int, int], shares: tuple[float, float]
+) -> None:
+    gpus = rig("h100-sxm5")
+    gpus.build(process_parts=True)
+    gpu = gpus.gpus[0].set(load=400_000, utilization__gpu=60)
+    gpu.process(11, memory[0], 30, 5).process(12, memory[1], 20, 5)
+    gpu.fail("nvmlDeviceGetProcessUtilization", 3)
+    gpus.driver.write()
+    gpus.book(gpus.until(lambda batch: not batch.faults))
+    gpus.ran(10)
+    told = parts(gpus)
+    assert told["process:11"] == pytest.approx(4000 * shares[0])
+    assert told["process:12"] == pytest.approx(4000 * shares[1])
+    assert told["idle"] == pytest.approx(4000 * 0.4)
+
+
 def quiet(batch: Batch) -> bool:
     return not batch.faults
 
@@ -687,7 +794,7 @@ def test_case_10_activity_becomes_operations_by_the_peak_of_the_pipe(
     assert series_of(second, UTILIZATION)[("gpu", gpus.uuid(0), "tensor")] == pytest.approx(0.5)
 
 
-def test_case_10_more_than_the_physical_peak_is_a_fault_and_counts_nothing(
+def test_case_10_more_than_the_physical_peak_is_a_fault_and_an_event_and_counts_nothing(
     rig: Callable[..., Rig],
 ) -> None:
     gpus = rig("h100-sxm5", stopped=False)
@@ -696,6 +803,25 @@ def test_case_10_more_than_the_physical_peak_is_a_fault_and_counts_nothing(
     batch = gpus.until(lambda b: Reason.GARBLED in reasons_of(b, gpus.uuid(0)))
     assert any("physical peak" in fault.detail for fault in batch.faults)
     assert not series_of(batch, OPERATIONS)
+    gpus.book(batch)
+    assert events(gpus, 0, "nvml-gpm") == {"rejected": 1.0}
+
+
+def test_case_8_watts_above_what_the_board_can_draw_are_an_event_and_no_energy(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("h100-sxm5")
+    gpus.gpus[0].set(load=300_000, power_average=300_000).drop("energy")
+    gpus.driver.write()
+    gpus.book(gpus.until(lambda batch: not batch.faults))
+    gpus.ran(5)
+    gpus.gpus[0].set(power_average=2_000_000)
+    gpus.ran(1)
+    assert events(gpus, 0, "nvml-power") == {"rejected": 1.0}
+    assert ("gpu", gpus.uuid(0), "nvml-power", "measured") not in gpus.series(COMPONENT_POWER)
+    gpus.gpus[0].set(power_average=300_000)
+    gpus.ran(4)
+    assert energy(gpus, 0, "nvml-power") == pytest.approx(10 * 300)
 
 
 def test_case_10_cycle_counters_are_preferred_where_the_driver_has_them(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from binascii import crc32
 from contextlib import suppress
@@ -17,8 +18,8 @@ from joulefloor.errors import Reason, SourceError
 from joulefloor.frames import HEADER, MAGIC, MOST_BYTES, VERSION, Frame, Kind, Unpacker, pack
 from joulefloor.host import Host
 from joulefloor.nvml.activity import CYCLES_ELAPSED, Interval, cycle_shares
-from joulefloor.nvml.peaks import Operations, Refused, peaks_of
-from joulefloor.nvml.power import LONGEST_S, PowerMean
+from joulefloor.nvml.peaks import Operations, Refused, peaks_of, rows_of
+from joulefloor.nvml.power import LONGEST_S, QUICKEST_S, SHORTEST_S, Pace, PowerMean
 from joulefloor.remote import Unit
 from joulefloor.sources import Site, nvml
 from joulefloor.units import Hertz, Seconds
@@ -220,6 +221,47 @@ def test_the_mean_lies_between_the_samples(samples: list[tuple[float, int]]) -> 
     assert min(values) * (1 - 1e-9) <= told <= max(values) * (1 + 1e-9)
 
 
+def watched(pace: Pace, update_s: float, seconds: float, *, mean: bool = False) -> list[float]:
+    """Let a sensor that changes every `update_s` be sampled; the times between the samples."""
+    now_ns, waits = SECOND_NS, []
+    while now_ns < (1 + seconds) * SECOND_NS:
+        pace.note(100.0 + now_ns // round(update_s * SECOND_NS) % 7, now_ns, mean=mean)
+        waits.append(pace.next_s(now_ns))
+        now_ns += round(waits[-1] * SECOND_NS)
+    return waits
+
+
+@given(st.floats(0.02, 0.15))
+def test_the_update_period_of_a_sensor_is_measured_and_sampled_twice(update_s: float) -> None:
+    pace = Pace(0.1)
+    waits = watched(pace, update_s, 5.0)
+    assert pace.update_s is not None
+    assert pace.update_s == pytest.approx(update_s, abs=SHORTEST_S * 1.01)
+    assert waits[-1] == pytest.approx(min(0.1, max(QUICKEST_S, pace.update_s / 2)))
+    assert waits[0] == SHORTEST_S
+
+
+def test_a_sensor_that_tells_the_mean_of_a_second_is_sampled_as_configured() -> None:
+    pace = Pace(0.1)
+    waits = watched(pace, 0.1, 5.0, mean=True)
+    assert pace.update_s == pytest.approx(0.1, abs=0.02)
+    assert waits[-1] == 0.1
+
+
+def test_an_unchanging_sensor_is_tried_now_and_then_and_sampled_as_configured() -> None:
+    pace = Pace(0.1)
+    waits = watched(pace, 1e6, 130.0)
+    assert pace.update_s is None
+    assert set(waits) == {SHORTEST_S, 0.1}
+    assert waits.count(SHORTEST_S) <= 3 * 2 / SHORTEST_S
+    watched(pace, 0.05, 70.0)
+    assert pace.update_s == pytest.approx(0.05, abs=0.02)
+
+
+def test_who_samples_rarely_gets_no_trials() -> None:
+    assert set(watched(Pace(60.0), 0.05, 200.0)) == {60.0}
+
+
 @pytest.mark.parametrize(
     ("model", "tensor_tera"),
     [
@@ -227,6 +269,16 @@ def test_the_mean_lies_between_the_samples(samples: list[tuple[float, int]]) -> 
         ("NVIDIA H200", 989.4),
         ("NVIDIA GH200 480GB", 989.4),
         ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA A100-SXM4-40GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA A10", 125),
+        ("NVIDIA L4", 121),
+        ("NVIDIA L40S", 362.05),
+        ("NVIDIA RTX 6000 Ada Generation", 364.25),
+        ("Tesla T4", 65),
+        ("Tesla V100-SXM2-32GB", 125),
+        ("Tesla V100-PCIE-16GB", 112),
         ("NVIDIA B200", 2250),
         ("NVIDIA GB200", 2500),
     ],
@@ -235,14 +287,33 @@ def test_a_pipe_that_is_always_busy_at_the_clock_of_the_peak_does_the_peak(
     model: str, tensor_tera: float
 ) -> None:
     (peak,) = [peak for peak in peaks_of(model) if peak.pipe == "tensor16"]
-    clocks = {989.4: 1830e6, 756: 1620e6, 2250: 1856e6, 2500: 2062e6}
+    (clock_mhz,) = {row[5] for row in rows_of() if row[1] == "tensor16" and is_of(row, model)}
     operations = Operations(peaks_of(model))
-    operations.add({"tensor16": 1.0}, Hertz(clocks[tensor_tera]), 2.0)
-    assert operations.totals["fp16"] == pytest.approx(2 * tensor_tera * 1e12)
+    operations.add({"tensor16": 1.0}, Hertz(float(clock_mhz) * 1e6), 2.0)
+    assert operations.totals["fp16"] == pytest.approx(2 * tensor_tera * 1e12, rel=0.02)
     assert peak.precision == "fp16"
 
 
-@pytest.mark.parametrize("model", ["NVIDIA X999", "Tesla T4", "NVIDIA H100", "", "H100 80GB HBM3e"])
+def is_of(row: tuple[str, ...], model: str) -> bool:
+    return bool(re.fullmatch(row[0], model.removeprefix("NVIDIA ").removeprefix("Tesla ")))
+
+
+@pytest.mark.parametrize("row", rows_of(), ids=lambda row: f"{row[0][:12]}-{row[1]}")
+def test_every_published_peak_is_units_times_operations_per_cycle_times_clock(
+    row: tuple[str, ...],
+) -> None:
+    _, _, _, units, per_cycle, clock_mhz, published, source = row
+    product = int(units) * int(per_cycle) * float(clock_mhz) * 1e6
+    assert product == pytest.approx(float(published), rel=0.02)
+    assert re.search(r" 20[12]\d ", f" {source} "), "a source has a year"
+
+
+def test_no_pipe_of_a_gpu_is_listed_twice() -> None:
+    rows = [(pattern, row[1]) for row in rows_of() for pattern in row[0].split("|")]
+    assert len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize("model", ["NVIDIA X999", "Tesla P4", "NVIDIA H100", "", "H100 80GB HBM3e"])
 def test_a_gpu_nobody_published_has_no_peak(model: str) -> None:
     assert peaks_of(model) == ()
 
@@ -256,7 +327,7 @@ def test_operations_never_go_down_and_never_pass_the_peak(
         operations.add({"tensor16": share}, Hertz(clock_hz), seconds)
     except Refused:
         assert not 0 <= share <= 1.02
-    most = 989.4e12 / 1.83e9 * clock_hz * seconds
+    most = 132 * 4096 * clock_hz * seconds
     assert 0 <= operations.totals["fp16"] <= most * (1 + 1e-9)
 
 

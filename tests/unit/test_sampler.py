@@ -156,6 +156,27 @@ def test_a_failed_source_is_asked_again_with_growing_pauses_and_comes_back(rig: 
     assert rig.log.getvalue().count("source_up") == 2
 
 
+def test_the_time_of_the_last_success_is_told_while_there_is_none_now(rig: Rig) -> None:
+    rig.tick()
+    assert rig.value(catalogue.SOURCE_LAST_SUCCESS, "fake") is None
+    seen_s = rig.clock.unix_s()
+    rig.sources[0].answer = SourceError(Reason.LOST, "gone")
+    for _ in range(3):
+        rig.tick()
+        assert rig.value(catalogue.SOURCE_LAST_SUCCESS, "fake") == seen_s
+    rig.sources[0].answer = 21.0
+    for _ in range(5):
+        rig.tick()
+    assert rig.value(catalogue.SOURCE_UP, "fake") == 1
+    assert rig.value(catalogue.SOURCE_LAST_SUCCESS, "fake") is None
+
+
+def test_a_reason_that_never_occurred_is_no_series(rig: Rig) -> None:
+    rig.tick()
+    told = [s for s in rig.sampler.snapshot.samples() if s.metric is catalogue.SOURCE_FAULTS]
+    assert not told
+
+
 def test_absent_hardware_is_silence_not_a_failure(rig: Rig) -> None:
     rig.sources[0].answer = SourceError(Reason.ABSENT, "no such thing here")
     rig.tick()

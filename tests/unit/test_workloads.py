@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -141,7 +143,7 @@ def test_short_lived_children_stay_with_the_pod(tmp_path: Path) -> None:
     assert values(source.read())["pod", "resnet-0"] == first + 5
 
 
-def test_process_ids_are_of_no_interest(tmp_path: Path) -> None:
+def test_reuse_of_a_process_id_moves_no_joule(tmp_path: Path) -> None:
     """A process id that is used again cannot move a joule: none is read."""
     machine = Machine(tmp_path, host_file=V2)
     source = build(machine)["workloads"]
@@ -150,6 +152,53 @@ def test_process_ids_are_of_no_interest(tmp_path: Path) -> None:
     machine.write(f"{RESNET}/cgroup.procs", "4242")
     machine.clock.advance(1)
     assert values(source.read()) == before
+
+
+def test_a_hybrid_machine_is_read_by_its_version_1_trees(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, host_file=V1)
+    machine.write(f"{ROOT}/unified/cgroup.controllers", "")
+    sources = build(machine)
+    assert values(sources["workloads"].read())["pod", "serve-0"] == 500.0
+    assert ("pod", "serve-0") in values(sources["workloads-memory"].read())
+
+
+def test_closing_lets_go_of_every_descriptor_and_the_next_read_opens_its_own(
+    tmp_path: Path,
+) -> None:
+    machine = Machine(tmp_path, host_file=V2)
+    source = build(machine)["workloads"]
+    open_before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    first = values(source.read())
+    assert len(os.listdir("/proc/self/fd")) > open_before  # noqa: PTH208
+    source.close()
+    assert len(os.listdir("/proc/self/fd")) == open_before  # noqa: PTH208
+    with ExitStack() as strangers:
+        for _ in range(10):
+            strangers.enter_context((tmp_path / "proc/meminfo").open())
+        assert values(source.read()) == first
+        source.close()
+
+
+def test_a_descriptor_that_now_stands_for_another_file_is_not_read(tmp_path: Path) -> None:
+    """One group turns to garbage while another ends: its number is given to a stranger's file."""
+    machine = Machine(tmp_path, host_file=V2)
+    source = build(machine)["workloads"]
+    first = values(source.read())
+    machine.write(f"{FRONTEND}/cpu.stat", "garbage")
+    kept = next(line for who, line in source._lines.items() if who == TRAIN)  # type: ignore[attr-defined]
+    closed = kept.files[0].descriptor()
+    kept.files[0].close()
+    stranger = os.open(tmp_path / RESNET / "cgroup.procs", os.O_CREAT | os.O_RDWR)
+    os.write(stranger, stat(12345).encode())
+    assert stranger == closed
+    for _ in range(2):
+        machine.clock.advance(1)
+        batch = source.read()
+        assert [fault.reason for fault in batch.faults] == [Reason.GARBLED]
+    machine.write(f"{FRONTEND}/cpu.stat", stat(first["pod", WEB.name]))
+    machine.clock.advance(1)
+    assert values(source.read()) == first
+    os.close(stranger)
 
 
 def test_one_unreadable_group_is_one_fault(tmp_path: Path) -> None:
@@ -219,7 +268,7 @@ def test_a_machine_without_pods_says_what_the_whole_machine_used(tmp_path: Path)
     machine = Machine(tmp_path, host_file="intel-2s")
     machine.write(f"{ROOT}/cgroup.controllers", "cpu memory")
     batch = build(machine)["workloads"].read()
-    assert [Workload(*r.channel.labels[1:5]) for r in batch.readings] == [SYSTEM, IDLE]
+    assert [Workload(*r.channel.labels[1:4]) for r in batch.readings] == [SYSTEM, IDLE]
 
 
 def test_an_unknown_policy_is_refused_with_those_there_are(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,12 +13,40 @@ from joulefloor.attribution import (
     Energy,
     Holding,
     Policy,
-    Usage,
+    Totals,
     bill_device,
     bill_nobody,
-    bill_use,
+    price_use,
 )
 from joulefloor.model import IDLE, SYSTEM, UNATTRIBUTED, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Usage(NamedTuple):
+    """Who used a component, and what those with a limit may use at most."""
+
+    used: Mapping[Workload, float]
+    busy: float
+    capacity: float
+    allocated: Mapping[Workload, float] = {}
+
+
+def bill_use(energy: Energy, usage: Usage, policy: Policy) -> Bills:
+    """Apply the prices to what each one used."""
+    allocated = {**usage.used, **usage.allocated}
+    sums = sum(usage.used.values()), sum(allocated.values())
+    totals = Totals(sums[0], usage.busy, usage.capacity, sums[1])
+    prices = price_use(energy, totals, policy)
+    dynamic = {who: amount * prices.dynamic for who, amount in usage.used.items()}
+    by = allocated if policy is Policy.ALLOCATION else usage.used
+    static = {who: amount * prices.static for who, amount in by.items()}
+    return Bills(
+        prices.rest.dynamic | (dynamic if prices.dynamic else {}),
+        prices.rest.static | (static if prices.static else {}),
+    )
+
 
 A, B, C = (Workload("pod", "web", name) for name in "abc")
 AMOUNT = st.floats(min_value=0.0, max_value=1e9)

@@ -10,6 +10,7 @@ from joulefloor import catalogue
 from joulefloor.attribution import Policy
 from joulefloor.billing import MOST_FINISHED, Terms
 from joulefloor.board import Board
+from joulefloor.counters import MOST_OWNERS
 from joulefloor.ledger import Ledger, Rules
 from joulefloor.model import (
     EVERY_DEVICE,
@@ -214,6 +215,10 @@ def test_shares_add_up_to_each_component_in_every_tick(
             assert node.billed(component) == pytest.approx(
                 node.spent(component), rel=1e-6, abs=1e-9
             )
+        groups = node.samples(catalogue.NAMESPACE_ENERGY).items()
+        pods_joules = sum(joules for labels, joules in groups if labels[1] == "pod")
+        owners = node.samples(catalogue.OWNER_ENERGY)
+        assert sum(owners.values()) == pytest.approx(pods_joules, rel=1e-6, abs=1e-9)
         residuals = node.samples(catalogue.WORKLOAD_RESIDUAL)
         assert all(residual < 1e-6 for residual in residuals.values())
 
@@ -343,6 +348,19 @@ def test_a_board_is_not_called_free_while_an_instance_of_unknown_board_is_held()
     assert node.billed("gpu") == pytest.approx(node.spent("gpu"))
 
 
+def test_no_gpu_is_called_free_while_a_pod_holds_one_that_nobody_can_name() -> None:
+    node = Node(static=60.0)
+    node.claims = {("?gpu.nvidia.com gpu-9", A): 1.0}
+    for _ in range(3):
+        node.tick({"gpu": 100.0})
+    assert node.bill(UNATTRIBUTED, "gpu") == pytest.approx(80.0)
+    assert node.bill(UNATTRIBUTED, "gpu", "static") == pytest.approx(120.0)
+    assert node.bill(A, "gpu") == node.bill(IDLE, "gpu", "static") == 0.0
+    node.claims[GPU, B] = 1.0
+    node.tick({"gpu": 100.0})
+    assert node.bill(B, "gpu") == pytest.approx(40.0)
+
+
 def test_time_sliced_pods_share_by_what_their_processes_do_where_that_is_known() -> None:
     """Process 7 is B's, 8 belongs to a pod that has no claim, and 9 to nobody."""
     node = Node(static=0.0)
@@ -390,6 +408,100 @@ def test_a_finished_workload_stays_for_a_set_time_and_its_namespace_for_ever() -
     assert ("cpu", *OTHER, "dynamic") not in node.samples(catalogue.WORKLOAD_ENERGY)
     groups = node.samples(catalogue.NAMESPACE_ENERGY)
     assert groups["cpu", "pod", "batch", "dynamic"] == joules
+    assert sum(joules for labels, joules in groups.items() if labels[0] == "cpu") == pytest.approx(
+        node.spent("cpu")
+    )
+
+
+def test_the_counter_of_an_owner_survives_all_its_pods() -> None:
+    pods = [Workload("pod", "web", f"frontend-6d4cf56db6-x2x7{letter}") for letter in "bcd"]
+    node = Node(static=0.0, keep_s=0)
+    node.held = dict.fromkeys(pods, 10.0)
+    for pod in pods:
+        for _ in range(3):
+            node.tick({"cpu": 60.0, "dram": 10.0}, {pod: 1.0})
+        node.remove(pod)
+    for _ in range(2):
+        node.tick({"cpu": 60.0, "dram": 10.0}, {A: 1.0})
+    bills = node.samples(catalogue.WORKLOAD_ENERGY)
+    assert not [labels for labels in bills if labels[2] == "web" and labels[3] != A.name]
+    groups = node.samples(catalogue.NAMESPACE_ENERGY)
+    billed = sum(joules for labels, joules in groups.items() if labels[1:3] == ("pod", "web"))
+    owners = node.samples(catalogue.OWNER_ENERGY)
+    mine = owners["web", "frontend", "dynamic"]
+    assert mine > 360.0
+    assert owners == {
+        ("web", "frontend", "dynamic"): mine,
+        ("web", "a", "dynamic"): pytest.approx(billed - mine),
+    }
+
+
+def test_owners_are_bounded_and_pods_without_a_name_share_one() -> None:
+    node = Node(static=0.0, keep_s=0)
+    for number in range(MOST_OWNERS + 50):
+        pod = Workload("pod", "ci", f"run{number}x")
+        node.tick({"cpu": 50.0}, {pod: 0.0})
+        node.tick({"cpu": 50.0}, {pod: 1.0})
+        node.remove(pod)
+    unnamed = Workload("pod", "", "5f1c7c0e-2b1a-4c55-9d3e-000000000001")
+    for _ in range(2):
+        node.tick({"cpu": 50.0}, {unnamed: 1.0})
+    owners = node.samples(catalogue.OWNER_ENERGY)
+    assert len(owners) == MOST_OWNERS + 1
+    assert owners["", "", "dynamic"] == pytest.approx(50 * 50.0 + 50.0)
+
+
+def test_a_static_pod_belongs_to_the_same_owner_on_every_node() -> None:
+    board = Board()
+    ledger = Ledger(board, Rules(model_patience_s=0.0, terms=Terms(node="cp-1")))
+    pod = Workload("pod", "kube-system", "kube-proxy-cp-1")
+    cpu = meter("cpu", "package-0")
+    channels = (use(SYSTEM), use(IDLE), use(pod))
+    for second in range(1, 4):
+        at_ns = second * NANOSECONDS_PER_SECOND
+        ledger.fold("meters", 1.0, Batch((Reading(cpu, 50.0 * second, at_ns),)))
+        uses = (float(second), 2.0 * second, float(second))
+        readings = (Reading(c, used, at_ns) for c, used in zip(channels, uses, strict=True))
+        ledger.fold("workloads", 1.0, Batch(tuple(readings)))
+        ledger.close(at_ns, 0.0)
+    layout, values = board.freeze()
+    samples = Snapshot(1, 1, 1.0, layout, values).samples()
+    owners = [s.labels for s in samples if s.metric is catalogue.OWNER_ENERGY]
+    assert owners == [("kube-system", "kube-proxy", "dynamic")]
+
+
+def test_a_process_id_that_is_used_again_bills_its_new_pod_from_then_on() -> None:
+    node = Node(static=0.0)
+    node.claims = {(GPU, A): 1.0, (GPU, B): 1.0}
+    owner = A
+    bills = []
+    for second in range(6):
+        owner = A if second < 3 else B
+        node.fold("owners", {claim("process:7", owner, "activity"): 1.0})
+        node.tick({"gpu": 100.0}, parts={"process:7": 80.0, "idle": 20.0})
+        bills.append((node.bill(A, "gpu"), node.bill(B, "gpu")))
+    assert bills[-1][0] == bills[2][0] == pytest.approx(200.0)
+    assert bills[-1][1] == pytest.approx(300.0)
+    assert node.billed("gpu") == pytest.approx(node.spent("gpu"))
+
+
+def test_a_workload_forgotten_between_two_counts_is_on_no_bill_again() -> None:
+    """Energy may be credited more often than use is counted; who ended meanwhile stays ended."""
+    node = Node(static=0.0, keep_s=0)
+    for _ in range(3):
+        node.tick({"cpu": 50.0}, {A: 1.0, B: 1.0})
+    node.tick({}, {A: 1.0, B: 1.0})
+    before = node.bill(B)
+    node.remove(B)
+    node.tick({"cpu": 50.0}, {A: 1.0})
+    assert node.bill(B) > before
+    for _ in range(3):
+        node.now_s += 1.0
+        node.totals[node.meters["cpu"]] += 50.0
+        node.fold("meters", dict(node.totals))
+        node.ledger.close(round(node.now_s * NANOSECONDS_PER_SECOND), 0.0)
+    assert ("cpu", *B, "dynamic") not in node.samples(catalogue.WORKLOAD_ENERGY)
+    groups = node.samples(catalogue.NAMESPACE_ENERGY)
     assert sum(joules for labels, joules in groups.items() if labels[0] == "cpu") == pytest.approx(
         node.spent("cpu")
     )

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from joulefloor.deviceids import Held, UnknownDeviceError, held
 from joulefloor.errors import Reason, SourceError
 from joulefloor.kubelet import Answer, Row, decode
-from joulefloor.podresources import DeviceSource, Held, held
+from joulefloor.podresources import DeviceSource
 from tests.kubelet import Pod, field, response
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 GPU = "GPU-8f6a1c2e-1111-2222-3333-444455556666"
 MIG = "MIG-0a0b0c0d-1111-2222-3333-444455556666"
+CARD = "0000:c1:00.0"
 BY_MINOR = {"0": GPU}
+BY_CARD = {"card1": CARD, "renderD129": CARD, "renderD130": "0000:c2:00.0"}
 
 SHAPES = {
     "whole": ("nvidia.com/gpu", GPU, GPU),
@@ -33,28 +36,48 @@ SHAPES = {
     "gke mig time-sliced": ("nvidia.com/gpu", "nvidia0/gi3/vgpu0", GPU),
     "dra": ("gpu.nvidia.com", "gpu-0", GPU),
     "dra mig": ("gpu.nvidia.com", "gpu-0-mig-1g.10gb-19-0", GPU),
+    "dra amd": ("gpu.amd.com", "gpu-1-129", CARD),
+    "cdi": ("cdi:nvidia.com/gpu", GPU, GPU),
     "amd": ("amd.com/gpu", "0000:c1:00.0", "0000:c1:00.0"),
 }
 
 
 @pytest.mark.parametrize(("resource", "device", "meter"), SHAPES.values(), ids=SHAPES)
 def test_the_shapes_of_device_ids(resource: str, device: str, meter: str) -> None:
-    assert held(resource, device, BY_MINOR) == Held("gpu", meter)
+    assert held(resource, device, BY_MINOR, BY_CARD) == Held("gpu", meter)
+
+
+def test_a_dra_claim_of_a_mig_instance_holds_the_board_by_its_slices() -> None:
+    assert held("gpu.nvidia.com", "gpu-0-mig-9-4-4", BY_MINOR) == Held("gpu", GPU, 4.0)
 
 
 def test_tpus_are_devices_and_other_resources_are_not() -> None:
     assert held("google.com/tpu", "2", {}) == Held("tpu", "2")
     assert held("intel.com/sriov", "0000:18:02.1", {}) is None
     assert held("hugepages-2Mi", "1", {}) is None
+    assert held("nvidia.com/hostdev", "0000:18:02.1", {}) is None
+    assert held("compute-domain.nvidia.com", "channel-0", {}) is None
+    assert held("cdi:k8s.compute-domain.nvidia.com/channel", "0", {}) is None
 
 
 @pytest.mark.parametrize(
     ("resource", "device"),
-    [("nvidia.com/gpu", "nvidia7"), ("gpu.nvidia.com", "gpu-9"), ("amd.com/gpu", "amdgpu_xcp_1")],
+    [
+        ("nvidia.com/gpu", "nvidia7"),
+        ("gpu.nvidia.com", "gpu-9"),
+        ("gpu.nvidia.com", "gpu-vfio-0"),
+        ("gpu.nvidia.com", ""),
+        ("amd.com/gpu", "amdgpu_xcp_1"),
+        ("gpu.amd.com", "gpu-1-130"),
+        ("gpu.amd.com", "gpu-7-135"),
+        ("tpu.google.com", "tpu-0"),
+        ("cdi:k8s.gpu.nvidia.com/device", "gpu-0"),
+    ],
 )
 def test_a_gpu_that_nobody_can_find_is_an_error_that_names_it(resource: str, device: str) -> None:
-    with pytest.raises(ValueError, match=device):
-        held(resource, device, BY_MINOR)
+    with pytest.raises(UnknownDeviceError, match=f"{resource} {device}") as error:
+        held(resource, device, BY_MINOR, BY_CARD)
+    assert error.value.component == ("tpu" if "tpu" in resource else "gpu")
 
 
 @given(resource=st.text(), device=st.text())
@@ -82,6 +105,24 @@ def test_devices_of_every_pod_are_read_from_the_answer() -> None:
             Row("dra", "b", "gpu.nvidia.com", "gpu-0"),
         ),
         3,
+    )
+
+
+def test_a_claim_that_two_containers_share_is_held_once() -> None:
+    """Devices of a plugin belong to one container each, and count each."""
+    container = Pod("dra", "b", (("nvidia.com/gpu", (GPU,)),), PODS[2].claims).container()
+    pod = field(1, "b") + field(2, "dra") + field(3, container) + field(3, container)
+    rows = decode(field(1, pod)).rows
+    assert [row.resource for row in rows] == ["nvidia.com/gpu", "nvidia.com/gpu", "gpu.nvidia.com"]
+
+
+def test_an_older_kubelet_tells_only_cdi_names_of_a_claim() -> None:
+    names = field(1, field(1, f"nvidia.com/gpu={GPU}")) + field(1, field(1, "example.com/x=y"))
+    dynamic = field(1, "class") + field(2, "claim") + field(3, "dra") + field(4, names)
+    pod = field(1, "b") + field(2, "dra") + field(3, field(1, "main") + field(5, dynamic))
+    assert decode(field(1, pod)).rows == (
+        Row("dra", "b", "cdi:nvidia.com/gpu", GPU),
+        Row("dra", "b", "cdi:example.com/x", "y"),
     )
 
 

@@ -179,10 +179,11 @@ class Program:
 
 
 def main(arguments: list[str]) -> None:
-    """`arguments`: power period in s, and 1 if processes become parts."""
+    """`arguments`: power period in s, 1 if processes become parts, and 1 for full detail."""
     frames = os.dup(1)
     os.dup2(2, 1)
-    Program(Options(float(arguments[0]), arguments[1] == "1"), frames).run()
+    period, processes, full = arguments
+    Program(Options(float(period), processes == "1", full == "1"), frames).run()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from joulefloor.errors import Reason
 from joulefloor.frames import Kind, pack
 from joulefloor.nvml.binding import DRIVER_CHANGED, Refusal
 from joulefloor.nvml.gpu import Boards, Gpu
+from joulefloor.nvml.power import SHORTEST_S
 from joulefloor.units import NANOSECONDS_PER_SECOND, nanoseconds_from_seconds
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 REOPEN_S = 2.0
 """How often a GPU that is gone is looked for."""
-SHORTEST_S = 0.01
-"""Power is not sampled faster than this, whatever is configured."""
 
 
 class Post:
@@ -92,21 +91,23 @@ class Unit:
 
     def _run(self) -> None:
         self._binding.calling[get_ident()] = "none yet"
-        period_ns = nanoseconds_from_seconds(max(SHORTEST_S, self._options.power_period_s))
         due_ns = self._clock.monotonic_ns()
         while True:
             left_s = (due_ns - self._clock.monotonic_ns()) / NANOSECONDS_PER_SECOND
             try:
                 self._asked.get(timeout=max(0.0, left_s))
             except Empty:
-                self._sample()
+                period_ns = nanoseconds_from_seconds(self._sample())
                 due_ns = max(due_ns + period_ns, self._clock.monotonic_ns())
             else:
                 self._answer()
 
-    def _sample(self) -> None:
-        if self._gpu is not None and self._gone is None:
-            self._gpu.sample_power()
+    def _sample(self) -> float:
+        """Sample power; returns the time until it is to be done again, s."""
+        if self._gpu is None or self._gone is not None:
+            return max(SHORTEST_S, self._options.power_period_s)
+        self._gpu.sample_power()
+        return self._gpu.next_sample_s()
 
     def _answer(self) -> None:
         try:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
 from joulefloor.nvml.binding import MISSING, NO_DATA, Refusal
-from joulefloor.nvml.power import PowerMean
+from joulefloor.nvml.power import Pace, PowerMean
 from joulefloor.nvml.rows import Entry, Identity, Rows
 from joulefloor.nvml.table import (
+    ALWAYS,
     FREE_POWER_FACTOR,
     MODULE,
     PER_CENT,
     PER_MILLI,
     POWER_AVERAGE,
     POWER_INSTANT,
+    QUIET,
     Row,
     level,
 )
@@ -38,12 +40,13 @@ SHARED_COUNTER = ("GH200",)
 class Options(NamedTuple):
     """What the daemon's settings say to the worker.
 
-    `power_period_s`: between two samples of power, s. `process_parts`: whether each process on a
-    shared GPU becomes a part.
+    `power_period_s`: between two samples of power at most, s. `process_parts`: whether each process
+    on a shared GPU becomes a part. `full`: whether all that can be read is told.
     """
 
     power_period_s: float = 0.1
     process_parts: bool = False
+    full: bool = False
 
 
 class Boards:
@@ -100,24 +103,37 @@ class Gpu:
         self._able = Capabilities(clock)
         self._bound_watts = self._highest_watts()
         self._power = PowerMean()
+        self._pace = Pace(options.power_period_s)
         self._power_refusal: Refusal | None = None
+        self._excess_watts: float | None = None
         self._xids = Xids(binding, device, self.identity.uuid)
         self._fans: int | None = None
-        self._work = Work(binding, clock, device, self.identity.uuid, self.identity.name)
+        self._work = Work(binding, clock, device, self.identity, full=options.full)
         self._work.process_parts = options.process_parts
-        self._rows = Rows(self.identity, self._bound_watts)
+        self._full = options.full
+        self._rows = Rows(self.identity, self._bound_watts, full=self._full)
+        self._loud: set[Row] = set()
+
+    def next_sample_s(self) -> float:
+        """Time until power is to be sampled again, s."""
+        return self._pace.next_s(self._clock.monotonic_ns())
 
     def sample_power(self) -> None:
         """Take a sample between rounds; what it refuses is told by the next round."""
         if not self._able.due("power"):
             return
         try:
-            watts = self._watts()
+            watts, mean = self._watts()
         except Refusal as refusal:
             self._power_refusal = refusal
             return
         self._power_refusal = None
-        self._power.add(watts, self._clock.monotonic_ns())
+        if watts > self._bound_watts:
+            self._excess_watts = watts
+            return
+        now_ns = self._clock.monotonic_ns()
+        self._pace.note(watts, now_ns, mean=mean)
+        self._power.add(watts, now_ns)
 
     def read(self) -> Taken:
         """Everything of this round.
@@ -136,10 +152,26 @@ class Gpu:
         clock = taken.values.get(self._rows.sm_clock)
         self._work.read(taken, self._able, joules=joules, watts=watts, sm_clock=clock)
         taken.values[self._rows.info] = 1.0
-        for capability, state in (self._able.missing() | self._work.unknown()).items():
+        for capability, state in (self._work.unknown(self._able) | self._able.missing()).items():
             row = level(catalogue.DEVICE_CAPABILITY, self.identity.uuid, capability, state)
             taken.values[row] = 1.0
+        if self._full and self._pace.update_s is not None:
+            taken.values[self._rows.update_period] = self._pace.update_s
+        if not self._full:
+            self._quieten(taken)
         return taken
+
+    def _quieten(self, taken: Taken) -> None:
+        """Leave out counters that never were other than 0, and use of memory twice over."""
+        quiet = [row for row in taken.values if row.metric in QUIET and row not in self._loud]
+        for row in quiet:
+            if taken.values[row] or not ALWAYS.isdisjoint(row.labels):
+                self._loud.add(row)
+            else:
+                del taken.values[row]
+        if not self._able.lacks("activity"):
+            taken.values.pop(self._rows.utilization[2], None)
+        taken.values.pop(self._rows.utilization[1], None)
 
     def close(self) -> None:
         """Give back what the driver allocated, as far as it still answers."""
@@ -166,30 +198,35 @@ class Gpu:
         return taken.values.get(row) if row is self._rows.energy else None
 
     def _read_power(self, taken: Taken) -> float | None:
-        """The mean of the samples since the last round, this instant's included."""
+        """The mean of the samples since the last round, this instant's included.
+
+        A sample above the bound is told as it is, so that the ledger notes and rejects it; then
+        nothing is known of the round.
+        """
         self.sample_power()
+        excess_watts, self._excess_watts = self._excess_watts, None
 
         def mean() -> Sequence[float | None]:
             if self._power_refusal is not None:
                 raise self._power_refusal
-            return (self._power.take(),)
+            return (self._power.take() if excess_watts is None else excess_watts,)
 
         self._able.read("power", (self._rows.power,), mean, taken)
-        return taken.values.get(self._rows.power)
+        return taken.values.get(self._rows.power) if excess_watts is None else None
 
-    def _watts(self) -> float:
-        """Power now: the mean of the last second where there is one, else what the sensor says.
+    def _watts(self) -> tuple[float, bool]:
+        """Power now, and whether it is the mean of the last second: that where there is one.
 
         The mean misses nothing between two samples; an instant value of A100 and later covers a
         quarter of the time. A GPU that is on draws something.
         """
         wanted = [(POWER_AVERAGE, 0), (POWER_INSTANT, 0)]
-        name, milliwatts = "nvmlDeviceGetFieldValues", 0.0
+        name, milliwatts, mean = "nvmlDeviceGetFieldValues", 0.0, False
         for (number, _), (code, value) in zip(
             wanted, self._binding.fields(self._device, wanted), strict=True
         ):
             if not code:
-                milliwatts = value
+                milliwatts, mean = value, number == POWER_AVERAGE
                 break
             if code not in MISSING:
                 raise self._binding.refusal(f"field {number}", code)
@@ -197,9 +234,9 @@ class Gpu:
             name = "nvmlDeviceGetPowerUsage"
             milliwatts = self._binding.number(name, self._device)
         watts = milliwatts * PER_MILLI
-        if not 0 < watts <= self._bound_watts:
+        if not watts > 0:
             raise Refusal(name, 0, f"{watts:g} W is impossible")
-        return watts
+        return watts, mean
 
     def _highest_watts(self) -> float:
         """A generous bound on the power of this GPU."""
@@ -224,7 +261,8 @@ class Gpu:
             more = () if argument is None else (argument,)
             return (binding.number(call, device, *more) * factor,)
 
-        able.read("power_limit_range", rows.limits[2:], self._limits, taken)
+        if self._full:
+            able.read("power_limit_range", rows.limits, self._limits, taken)
         for key, row, call, factor, argument in rows.gauges:
             able.read(key, (row,), partial(one, call, factor, argument), taken)
         able.read("memory", rows.memory, self._memory, taken)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from joulefloor.units import Hertz
 
 TABLE = Path(__file__).parent.parent / "data" / "gpu_peaks.csv"
-HERTZ_PER_MEGAHERTZ = 1e6
+HEADER = "model,"
+MAKERS = ("NVIDIA ", "Tesla ")
+"""What product names begin with, or not, by driver."""
 MOST_ACTIVITY = 1.02
 """Activity (1 is the physical peak) beyond this is a wrong number, not rounding."""
 
@@ -31,16 +33,22 @@ class Refused(Exception):  # noqa: N818  # a verdict on a number
 
 def peaks_of(model: str, table: Path = TABLE) -> tuple[Peak, ...]:
     """The known pipes of a product name as the driver gives it; empty if nobody published them."""
-    name = model.removeprefix("NVIDIA ").strip()
-    peaks = []
-    for line in table.read_text(encoding="utf-8").splitlines():
-        if not line or line.startswith(("#", "model,")):
-            continue
-        pattern, pipe, precision, operations_per_s, clock_mhz, _ = line.split(",")
-        if re.fullmatch(pattern, name):
-            cycles_per_s = float(clock_mhz) * HERTZ_PER_MEGAHERTZ
-            peaks.append(Peak(pipe, precision, float(operations_per_s) / cycles_per_s))
-    return tuple(peaks)
+    name = model
+    for maker in MAKERS:
+        name = name.removeprefix(maker)
+    return tuple(
+        Peak(row[1], row[2], float(row[3]) * float(row[4]))
+        for row in rows_of(table)
+        if re.fullmatch(row[0], name.strip())
+    )
+
+
+def rows_of(table: Path = TABLE) -> tuple[tuple[str, ...], ...]:
+    """The rows of the table of peaks, in the order of its header."""
+    lines = table.read_text(encoding="utf-8").splitlines()
+    return tuple(
+        tuple(line.split(",")) for line in lines if line and not line.startswith(("#", HEADER))
+    )
 
 
 class Operations:

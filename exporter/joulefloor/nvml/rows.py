@@ -43,8 +43,8 @@ class Entry(NamedTuple):
 class Rows:
     """All of them that are always there."""
 
-    def __init__(self, identity: Identity, bound_watts: float) -> None:
-        """`bound_watts`: no real power of this GPU is above it."""
+    def __init__(self, identity: Identity, bound_watts: float, *, full: bool) -> None:
+        """`bound_watts`: no real power of this GPU is above it. `full`: all that can be read."""
         uuid, measured = identity.uuid, "measured"
         component = (COMPONENT, uuid)
         module = (MODULE, f"board-{identity.board}", MODULE)
@@ -55,12 +55,14 @@ class Rows:
         self.module_energy = Row(part, (*module, COUNTER, measured), counts)
         self.info = level(catalogue.DEVICE_INFO, uuid, "nvidia", identity.name)
         self.limits = tuple(
-            level(catalogue.COMPONENT_POWER_LIMIT, uuid, limit)
-            for limit in ("enforced", "default", "min", "max")
+            level(catalogue.COMPONENT_POWER_LIMIT, uuid, limit) for limit in ("min", "max")
         )
+        self.update_period = Row(catalogue.METER_UPDATE.name, (INTEGRAL, COMPONENT, uuid))
         self.sm_clock = level(catalogue.CLOCK, uuid, "sm")
         self.gauges = tuple(
-            (entry.key, level(entry.metric, uuid, *entry.labels), *entry[3:]) for entry in GAUGES
+            (entry.key, level(entry.metric, uuid, *entry.labels), *entry[3:6])
+            for entry in GAUGES
+            if full or not entry.detail
         )
         self.memory = tuple(level(catalogue.MEMORY, uuid, state) for state in ("used", "total"))
         self.utilization = tuple(
@@ -68,8 +70,9 @@ class Rows:
         )
         memory_row = Row(part, (*component, "memory", INTEGRAL, measured), draws, bound_watts)
         module_row = Row(part, (*module, INTEGRAL, measured), draws)
+        memory = Entry("power_memory", memory_row, (POWER_AVERAGE, MEMORY_SCOPE), PER_MILLI)
         self.fields = (
-            Entry("power_memory", memory_row, (POWER_AVERAGE, MEMORY_SCOPE), PER_MILLI),
+            *((memory,) if full else ()),
             Entry("power_module", module_row, (POWER_INSTANT, MODULE_SCOPE), PER_MILLI),
             *(
                 Entry(
@@ -79,5 +82,6 @@ class Rows:
                     field.factor,
                 )
                 for field in FIELDS
+                if full or not field.detail
             ),
         )

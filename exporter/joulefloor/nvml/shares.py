@@ -12,7 +12,7 @@ from joulefloor import catalogue
 from joulefloor.attribution import divide
 from joulefloor.model import Measures
 from joulefloor.nvml.activity import Sampler
-from joulefloor.nvml.binding import NOT_FOUND, Refusal
+from joulefloor.nvml.binding import MISSING, NO_PERMISSION, NOT_FOUND, Refusal
 from joulefloor.nvml.table import COMPONENT, COUNTER, INTEGRAL, PER_CENT, Row
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
@@ -40,6 +40,13 @@ class Instance(NamedTuple):
     device: object
 
 
+class _Process(NamedTuple):
+    """A process on the GPU and the memory it holds there, B; None if the driver does not tell."""
+
+    pid: int
+    memory_bytes: int | None
+
+
 class Sharing:
     """Divides what one GPU spent since the last round."""
 
@@ -62,9 +69,10 @@ class Sharing:
         joules: float | None,
         watts: float | None,
         *,
+        busy: float | None,
         processes: bool,
     ) -> None:
-        """Add the parts to `taken`, if the GPU is shared.
+        """Add the parts to `taken`, if the GPU is shared; `busy`: use of the whole GPU, 0 to 1.
 
         When it cannot be told who shares it, this round's joules are divided with the next one's.
 
@@ -80,7 +88,7 @@ class Sharing:
 
         def tenants() -> Sequence[float]:
             nonlocal use
-            use = self._processes()
+            use = self._processes(busy or 0.0)
             return ()
 
         settled = able.read("mig", (), instances, taken) or able.lacks("mig")
@@ -180,12 +188,47 @@ class Sharing:
 
     # -- processes -------------------------------------------------------------------------------
 
-    def _processes(self) -> dict[str, float] | None:
-        """Mean share of the SMs per process since the last round, by the driver's samples."""
+    def _processes(self, busy: float) -> dict[str, float] | None:
+        """Mean share of the SMs per process since the last round, by the driver's samples.
+
+        Where the driver takes no samples of processes, use of the GPU goes by the memory they hold.
+        """
+        call = "nvmlDeviceGetComputeRunningProcesses"
+        running = self._list(call)
+        told = self._sampled()
+        use = {f"process:{process.pid}": 0.0 for process in running}
+        if told is None:
+            use = divide(busy, by_memory([*running, *self._served()]), 0.0).shares
+        else:
+            use |= {f"process:{pid}": sum(seen) / len(seen) for pid, seen in told.items()}
+        ranked = sorted(use.items(), key=lambda item: -item[1])
+        return dict(ranked[:MOST_PROCESSES])
+
+    def _served(self) -> list[_Process]:
+        """Clients of an MPS server, which the list of processes may leave out."""
+        try:
+            return self._list("nvmlDeviceGetMPSComputeRunningProcesses")
+        except Refusal as refusal:
+            if refusal.code not in MISSING:
+                raise
+            return []
+
+    def _list(self, call: str) -> list[_Process]:
+        answer = self._binding.call(call, self._device)
+        return [_Process(one.pid, one.usedGpuMemory) for one in answer]  # type: ignore[attr-defined]
+
+    def _sampled(self) -> dict[int, list[float]] | None:
+        """Shares of the SMs by process id, of every sample since the last call; None without any.
+
+        Raises:
+            Refusal: for another reason than that the driver has no such samples.
+        """
         call = "nvmlDeviceGetProcessUtilization"
         try:
             samples = self._binding.call(call, self._device, self._seen_us)
         except Refusal as refusal:
+            if refusal.code in MISSING or refusal.code == NO_PERMISSION:
+                return None
             if refusal.code != NOT_FOUND:
                 raise
             samples = ()
@@ -195,9 +238,11 @@ class Sharing:
                 told.setdefault(int(sample.pid), []).append(sample.smUtil * PER_CENT)
         stamps = [int(sample.timeStamp) for sample in samples]  # type: ignore[attr-defined]
         self._seen_us = max([self._seen_us, *stamps])
-        call = "nvmlDeviceGetComputeRunningProcesses"
-        running = self._binding.call(call, self._device)
-        use = {f"process:{process.pid}": 0.0 for process in running}  # type: ignore[attr-defined]
-        use |= {f"process:{pid}": sum(seen) / len(seen) for pid, seen in told.items()}
-        ranked = sorted(use.items(), key=lambda item: -item[1])
-        return dict(ranked[:MOST_PROCESSES])
+        return told
+
+
+def by_memory(running: Sequence[_Process]) -> dict[str, float]:
+    """GPU memory of each process, B; 1 for each while the driver does not tell it of all."""
+    held = {f"process:{one.pid}": one.memory_bytes for one in running}
+    known = {part: float(amount) for part, amount in held.items() if amount}
+    return known if len(known) == len(held) else dict.fromkeys(held, 1.0)

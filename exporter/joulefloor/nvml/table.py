@@ -37,7 +37,10 @@ class Row(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A field of nvmlDeviceGetFieldValues: its capability, series and factor to base units."""
+    """A field of nvmlDeviceGetFieldValues: its capability, series and factor to base units.
+
+    `detail`: whether it is read only where full detail is asked for.
+    """
 
     capability: str
     number: int
@@ -45,6 +48,26 @@ class Field(NamedTuple):
     metric: Metric
     labels: tuple[str, ...]
     factor: float = 1.0
+    detail: bool = False
+
+
+QUIET = frozenset(
+    metric.name
+    for metric in (
+        catalogue.THROTTLE,
+        catalogue.DEVICE_ERRORS,
+        catalogue.OPERATIONS,
+        catalogue.LINK,
+    )
+)
+"""Counters of which most never move: without full detail a series begins with its first count."""
+ALWAYS = frozenset({"sw_power_cap", "xid", "fp16"})
+"""The reason, error and precision that are there from the start.
+
+Each says that its kind is read, and the first XID must be seen as an increase.
+"""
+ENGINES_SHOWN = frozenset({"tensor", "dram"})
+"""Engines whose use is told without full detail, beside `busy`, and `memory` without `dram`."""
 
 
 def level(metric: Metric, device: str, *rest: str) -> Row:
@@ -65,7 +88,7 @@ FIELDS = (
     Field("nvlink", 139, ALL_LINKS, catalogue.LINK, ("nvlink", "receive"), BYTES_PER_KIB),
     Field("ecc", 3, 0, catalogue.DEVICE_ERRORS, ("ecc_corrected",)),
     Field("ecc", 4, 0, catalogue.DEVICE_ERRORS, ("ecc_uncorrected",)),
-    Field("pcie_replay", 94, 0, catalogue.DEVICE_ERRORS, ("pcie_replay",)),
+    Field("pcie_replay", 94, 0, catalogue.DEVICE_ERRORS, ("pcie_replay",), detail=True),
     Field("row_remap", 143, 0, catalogue.DEVICE_ERRORS, ("row_remap",)),
     Field("row_remap", 145, 0, catalogue.DEVICE_ERRORS, ("row_remap_failure",)),
 )
@@ -77,7 +100,10 @@ Left out: 78 (low utilisation) is idleness and holds nothing back; 75 (thermal) 
 
 
 class Gauge(NamedTuple):
-    """A call that returns one number: capability, series, name, factor to base units, argument."""
+    """A call that returns one number: capability, series, name, factor to base units, argument.
+
+    `detail`: whether it is called only where full detail is asked for.
+    """
 
     key: str
     metric: Metric
@@ -85,6 +111,7 @@ class Gauge(NamedTuple):
     call: str
     factor: float = 1.0
     argument: int | None = None
+    detail: bool = False
 
 
 HERTZ_PER_MEGAHERTZ = 1e6
@@ -104,6 +131,7 @@ GAUGES = (
         ("default",),
         "nvmlDeviceGetPowerManagementDefaultLimit",
         PER_MILLI,
+        detail=True,
     ),
     Gauge("temperature_die", catalogue.TEMPERATURE, ("die",), "nvmlDeviceGetTemperature", 1.0, 0),
     Gauge(
@@ -114,6 +142,6 @@ GAUGES = (
     ),
     Gauge("performance_state", catalogue.PERFORMANCE_STATE, (), "nvmlDeviceGetPerformanceState"),
     Gauge("clock_sm", _CLOCK, ("sm",), _GET_CLOCK, HERTZ_PER_MEGAHERTZ, 1),
-    Gauge("clock_memory", _CLOCK, ("memory",), _GET_CLOCK, HERTZ_PER_MEGAHERTZ, 2),
-    Gauge("clock_graphics", _CLOCK, ("graphics",), _GET_CLOCK, HERTZ_PER_MEGAHERTZ, 0),
+    Gauge("clock_memory", _CLOCK, ("memory",), _GET_CLOCK, HERTZ_PER_MEGAHERTZ, 2, detail=True),
+    Gauge("clock_graphics", _CLOCK, ("graphics",), _GET_CLOCK, HERTZ_PER_MEGAHERTZ, 0, detail=True),
 )

@@ -10,7 +10,7 @@ from joulefloor.nvml.activity import CYCLES_ELAPSED, LINKS, Sampler, cycle_share
 from joulefloor.nvml.binding import Refusal
 from joulefloor.nvml.peaks import Operations, Refused, peaks_of
 from joulefloor.nvml.shares import Sharing
-from joulefloor.nvml.table import level
+from joulefloor.nvml.table import ENGINES_SHOWN, level
 from joulefloor.nvml.taken import RowFault
 from joulefloor.units import Hertz
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from joulefloor.clock import Clock
     from joulefloor.nvml.activity import Interval
     from joulefloor.nvml.binding import Binding
+    from joulefloor.nvml.rows import Identity
     from joulefloor.nvml.table import Row
     from joulefloor.nvml.taken import Capabilities, Taken
 
@@ -30,23 +31,33 @@ class Work:
     """Activity of one GPU between rounds; holds what needs two of them."""
 
     def __init__(
-        self, binding: Binding, clock: Clock, device: object, uuid: str, model: str
+        self,
+        binding: Binding,
+        clock: Clock,
+        device: object,
+        identity: Identity,
+        *,
+        full: bool,
     ) -> None:
-        """`model` is the product name, by which peak rates are known."""
+        """Peak rates are known by the product name. `full`: use of every engine is told."""
         self.process_parts = False
-        self._uuid = uuid
+        self._full = full
+        uuid = self._uuid = identity.uuid
         self._sampler = Sampler(binding, clock, device)
         self._sharing = Sharing(binding, clock, device, uuid)
-        self._peaks = peaks_of(model)
+        self._peaks = peaks_of(identity.name)
         self._operations = {source: Operations(self._peaks) for source in (BY_CYCLES, BY_ACTIVITY)}
         self._moved: dict[tuple[str, str], float] = {}
         self._engines: tuple[Row, ...] = ()
         self._cycles: dict[int, float] = {}
         self._sampled = False
 
-    def unknown(self) -> dict[str, str]:
-        """The capability that is missing when nobody published this GPU's peak rates."""
-        return {"operations": "unknown_peak"} if self._sampled and not self._peaks else {}
+    def unknown(self, able: Capabilities) -> dict[str, str]:
+        """Why operations are not counted: no activity, or nobody published the peak rates."""
+        state = able.missing().get("activity")
+        if state is None and self._sampled and not self._peaks:
+            state = "unknown_peak"
+        return {} if state is None else {"operations": state}
 
     def read(
         self,
@@ -71,7 +82,8 @@ class Work:
             self._write_links(taken, interval)
             if sm_clock is not None and self._peaks:
                 self._write_operations(taken, interval, Hertz(sm_clock))
-        self._sharing.read(taken, able, joules, watts, processes=self.process_parts)
+        busy = taken.values.get(level(catalogue.UTILIZATION, self._uuid, "busy"))
+        self._sharing.read(taken, able, joules, watts, busy=busy, processes=self.process_parts)
 
     def close(self) -> None:
         """Free what the driver allocated."""
@@ -95,13 +107,14 @@ class Work:
         shares = {
             level(catalogue.UTILIZATION, self._uuid, engine): share
             for engine, share in interval.engines().items()
+            if self._full or engine in ENGINES_SHOWN
         }
         taken.values |= shares
         self._engines = tuple(shares)
         busy = level(catalogue.UTILIZATION, self._uuid, "busy")
-        graphics = level(catalogue.UTILIZATION, self._uuid, "graphics")
-        if busy not in taken.values and graphics in taken.values:
-            taken.values[busy] = taken.values[graphics]
+        graphics = interval.engines().get("graphics")
+        if busy not in taken.values and graphics is not None:
+            taken.values[busy] = graphics
 
     def _write_links(self, taken: Taken, interval: Interval) -> None:
         """Bytes integrated from mean rates, where the driver has no counter of its own."""

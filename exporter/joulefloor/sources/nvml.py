@@ -47,6 +47,8 @@ HEAL_S = (60.0, 120.0, 300.0, 900.0, 3600.0)
 SILENCE_S = 30.0
 """When no GPU has answered for so long, the worker is replaced."""
 MOST_UNITS = 256
+FULL = "full"
+DETAILS = ("standard", FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,22 @@ class Settings:
     patience: Seconds = Seconds(0.5)
     #: time for the driver to open all GPUs before the worker is killed, > 0
     start_deadline: Seconds = Seconds(60.0)
-    #: time between samples of power, which are integrated beside the energy counter, > 0
+    #: longest time between samples of power, which are integrated beside the energy counter, > 0;
+    #: a sensor that was seen to change more often is sampled twice in that time, each 20ms at most
     power_period: Seconds = Seconds(0.1)
     #: whether each process on a GPU becomes a part of its energy (a series per process)
     process_parts: bool = False
+    #: standard, or full: each GPU also tells its default, least and highest power limit, power of
+    #: its memory, further clocks and engines, how often its power is read anew, PCIe replays, and,
+    #: as 0, links, throttle reasons, errors and precisions that have not occurred
+    detail: str = "standard"
     #: folder of libnvidia-ml.so.1 when the loader does not find it (a driver container's)
     library_folder: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a level of detail that does not exist."""
+        if self.detail not in DETAILS:
+            raise ValueError(f"detail: must be one of {', '.join(DETAILS)}, not {self.detail!r}")
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:
@@ -96,8 +108,9 @@ class NvmlSource:
         command = (sys.executable, "-P", "-m", "joulefloor.nvml", f"{settings.power_period:g}")
         folder = settings.library_folder
         extra = {"LD_LIBRARY_PATH": folder} if folder else {}
-        processes = "1" if settings.process_parts else "0"
-        self.worker = Worker((*command, processes), site.clock, extra)
+        switches = (settings.process_parts, settings.detail == FULL)
+        words = (*command, *("1" if switch else "0" for switch in switches))
+        self.worker = Worker(words, site.clock, extra)
         self._units: dict[int, Unit] = {}
         self._driver: Channel | None = None
         self._asked: set[int] = set()

@@ -1,4 +1,4 @@
-"""The demo machine: eight GPUs that serve two language models, invented. method="simulated".
+"""A demo machine: GPUs that serve language models, all of it invented. method="simulated".
 
 Every number is a pure function of the monotonic clock. A power curve is a constant plus sines plus
 square pulses, so its energy is an exact integral, and the first law holds to rounding: the wall
@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from joulefloor import catalogue
 from joulefloor.curves import Curve, Wave
 from joulefloor.demo import (
+    BUILDING_FACTOR,
+    BUILDING_WATTS,
+    CARBON,
     CPUS,
     DAY_SECONDS,
     GIBIBYTE,
@@ -25,14 +28,16 @@ from joulefloor.demo import (
     INPUT_TOKENS,
     MEMORY_BYTES,
     MEMORY_HERTZ,
+    MODELS,
+    NOBODY,
     OPERAND_BITS,
     OPERATIONS_PER_PARAMETER,
     OUTPUT_BITS,
     OUTPUT_TOKENS,
+    PLACES,
     POD_MEMORY,
     PRECISION,
     PUE,
-    SERVED,
     SM_HERTZ,
     SOURCE,
     THROTTLE_CLOCK,
@@ -59,7 +64,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Size and phase of the demo machine."""
+    """What the demo machine is and does."""
 
     #: Seconds between reads of meters and counters (> 0).
     period: Seconds = Seconds(1.0)
@@ -71,6 +76,17 @@ class Settings:
     gpus: int = 8
     #: Seconds by which the machine's day is ahead of the monotonic clock (>= 0).
     epoch: Seconds = Seconds(0.0)
+    #: The model of each GPU in turn, "" for a GPU that no pod holds; the list is repeated.
+    models: tuple[str, ...] = PLACES
+    #: Site whose building meters it shows, for a measured PUE; none by default.
+    site: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a model that does not exist."""
+        unknown = [name for name in self.models if name not in MODELS]
+        if unknown or not self.models:
+            known = ", ".join(name or '""' for name in MODELS)
+            raise ValueError(f"models: must be some of {known}, not {', '.join(unknown)!r}")
 
 
 class Row(NamedTuple):
@@ -83,9 +99,11 @@ class Row(NamedTuple):
 def build(site: Site[Settings]) -> tuple[Source, ...]:
     """The sources simulated (meters and counters), simulated-sensors and -workloads."""
     settings = site.settings
-    model = machine(settings.gpus)
+    model = machine(settings.gpus, settings.models)
     fast = (*_energies(model), *_activity(model), *_inference(model))
-    slow = (*_names(model), *_sensors(model), *_fans(model), *_stated(model))
+    if settings.site:
+        fast = (*fast, *_building(model, settings.site))
+    slow = (*_names(model), *_sensors(model), *_fans(model), *_stated(model, settings.epoch))
     return (
         SimulatedSource(site, SOURCE, settings.period, fast),
         SimulatedSource(site, f"{SOURCE}-sensors", settings.slow_period, slow),
@@ -161,7 +179,6 @@ def _activity(model: Machine) -> Iterator[Row]:
         yield _busy("gpu", card.device, card.load)
         labels = ("gpu", card.device)
         yield _row(catalogue.THROTTLE, (*labels, "hw_thermal_slowdown"), card.throttled.integral)
-        yield _constant(catalogue.THROTTLE, (*labels, "sw_power_cap"), 0.0)
         hbm = card.load.scaled(2.1e12)
         yield _row(catalogue.LINK, (*labels, "hbm", "read"), hbm.integral)
         for direction in ("receive", "transmit"):
@@ -175,27 +192,40 @@ def _activity(model: Machine) -> Iterator[Row]:
 
 def _inference(model: Machine) -> Iterator[Row]:
     """What the models served; the loaded but idle one stays at zero."""
-    for served in SERVED:
-        loads = [card.load for card in model.gpus if card.served is served]
-        if loads:
-            rate = Curve(0.0).plus(*loads).scaled(served.tokens_per_s / OUTPUT_TOKENS)
-            labels = (served.name,)
-            yield _row(catalogue.INFERENCES, labels, rate.integral)
-            for direction, tokens in (("input", INPUT_TOKENS), ("output", OUTPUT_TOKENS)):
-                counter = rate.scaled(tokens).integral
-                yield _row(catalogue.INFERENCE_TOKENS, (*labels, direction), counter)
-            done = rate.scaled(operations_per_token(served) * (INPUT_TOKENS + OUTPUT_TOKENS))
-            yield _row(catalogue.INFERENCE_OPERATIONS, (*labels, PRECISION), done.integral)
-            read = rate.scaled(INPUT_TOKENS * INPUT_BITS)
-            said = rate.scaled(OUTPUT_TOKENS * OUTPUT_BITS)
-            yield _row(catalogue.INPUT_ENTROPY, labels, read.integral)
-            yield _row(catalogue.OUTPUT_ENTROPY, (*labels, "marginal"), said.integral)
+    for served, load in model.serving.items():
+        rate = load.scaled(served.tokens_per_s / OUTPUT_TOKENS)
+        labels = (served.name,)
+        yield _row(catalogue.INFERENCES, labels, rate.integral)
+        for direction, tokens in (("input", INPUT_TOKENS), ("output", OUTPUT_TOKENS)):
+            counter = rate.scaled(tokens).integral
+            yield _row(catalogue.INFERENCE_TOKENS, (*labels, direction), counter)
+        done = rate.scaled(operations_per_token(served) * (INPUT_TOKENS + OUTPUT_TOKENS))
+        yield _row(catalogue.INFERENCE_OPERATIONS, (*labels, PRECISION), done.integral)
+        read = rate.scaled(INPUT_TOKENS * INPUT_BITS)
+        said = rate.scaled(OUTPUT_TOKENS * OUTPUT_BITS)
+        yield _row(catalogue.INPUT_ENTROPY, labels, read.integral)
+        yield _row(catalogue.OUTPUT_ENTROPY, (*labels, "marginal"), said.integral)
+        cards = sum(card.served is served for card in model.gpus)
+        batch = load.scaled(served.batch / cards)
+        yield _row(catalogue.INFERENCE_REQUESTS, (*labels, "running"), batch.at)
+        yield _constant(catalogue.INFERENCE_REQUESTS, (*labels, "waiting"), float(served.waiting))
     for card in model.gpus:
         if card.served.tokens_per_s:
             tokens = card.served.tokens_per_s * (1 + INPUT_TOKENS / OUTPUT_TOKENS)
             rate = card.load.scaled(tokens * operations_per_token(card.served))
             pipe = ("gpu", card.device, PRECISION, SOURCE, SOURCE)
             yield _row(catalogue.OPERATIONS, pipe, rate.integral)
+
+
+def _building(model: Machine, site: str) -> Iterator[Row]:
+    """Meters of the building: what this machine takes, and that with its share of the cooling."""
+    machines = model.wall_watts
+    for role, watts in (
+        ("total", machines.scaled(BUILDING_FACTOR, BUILDING_WATTS)),
+        ("it", machines),
+    ):
+        labels = (site, SOURCE, role, SOURCE, SOURCE)
+        yield _row(catalogue.FACILITY_ENERGY, labels, watts.integral)
 
 
 def operations_per_token(served: Served) -> float:
@@ -205,13 +235,14 @@ def operations_per_token(served: Served) -> float:
 
 def _bills(model: Machine) -> Iterator[Row]:
     """What the pods hold and use; the ledger divides energy by it and publishes the result."""
-    claims = [(EVERY_DEVICE, IDLE), *((card.device, card.served.workload) for card in model.gpus)]
+    held = [card for card in model.gpus if card.served is not NOBODY]
+    claims = [(EVERY_DEVICE, IDLE), *((card.device, card.served.workload) for card in held)]
     for device, holder in claims:
         labels = ("gpu", device, *holder, "claim")
         yield Row(Channel(catalogue.WORKLOAD_DEVICE_SHARE, labels, Measures.HOLD), lambda _: 1.0)
     busy = Curve(0.0).plus(*model.cpu_load).scaled(CPUS / len(model.cpu_load))
     uses = {SYSTEM: busy, IDLE: busy.scaled(-1.0, CPUS)}
-    for card in model.gpus:
+    for card in held:
         used = card.load.scaled(0.35 * CPUS / len(model.gpus))
         uses[card.served.workload] = uses.get(card.served.workload, Curve(0.0)).plus(used)
     pods = len(uses) - 2
@@ -227,11 +258,14 @@ def _held(channel: Channel, amount: float) -> Row:
     return Row(channel, lambda _: amount)
 
 
-def _stated(model: Machine) -> Iterator[Row]:
-    """What the owners of the models say of them, and the operator of the site of it."""
-    for served in dict.fromkeys(card.served for card in model.gpus):
+def _stated(model: Machine, epoch_s: float) -> Iterator[Row]:
+    """What the owners of the models say of them, and the operator of the site of it.
+
+    The grid has the same day for all machines, however far theirs is ahead.
+    """
+    for served in model.serving:
         labels = (served.name,)
-        _, namespace, pod, _ = served.workload
+        namespace, pod = served.workload.namespace, served.workload.name
         yield _constant(catalogue.MODEL_WORKLOAD, (*labels, namespace, pod), 1.0)
         yield _constant(catalogue.MODEL_PARAMETERS, labels, served.parameters)
         yield _constant(catalogue.MODEL_OPERAND_BITS, labels, OPERAND_BITS)
@@ -240,6 +274,9 @@ def _stated(model: Machine) -> Iterator[Row]:
         if served.training:
             yield _constant(catalogue.MODEL_TRAINING_ENERGY, labels, served.training)
     yield _constant(catalogue.CONFIGURED_PUE, (), PUE)
+    yield _row(
+        catalogue.CARBON_INTENSITY, (SOURCE, "average", SOURCE), lambda t: CARBON.at(t - epoch_s)
+    )
 
 
 def _names(model: Machine) -> Iterator[Row]:
@@ -248,13 +285,7 @@ def _names(model: Machine) -> Iterator[Row]:
         labels = ("gpu", card.device)
         gpu = (*labels, "simulated", "simulated GPU, 80 GiB, 700 W")
         yield _constant(catalogue.DEVICE_INFO, gpu, 1.0)
-        for limit, watts in (
-            ("enforced", GPU_LIMIT_WATTS),
-            ("default", GPU_LIMIT_WATTS),
-            ("min", 200.0),
-            ("max", GPU_LIMIT_WATTS),
-        ):
-            yield _constant(catalogue.COMPONENT_POWER_LIMIT, (*labels, limit), watts)
+        yield _constant(catalogue.COMPONENT_POWER_LIMIT, (*labels, "enforced"), GPU_LIMIT_WATTS)
     for number in range(len(model.cpu_load)):
         cpu = ("cpu", f"package-{number}", "simulated", "simulated CPU, 48 cores")
         yield _constant(catalogue.DEVICE_INFO, cpu, 1.0)

@@ -6,13 +6,14 @@ Nothing is published from here: the ledger divides the energy of the components 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
 from joulefloor.census import Census
 from joulefloor.cgroups import Hierarchy, hierarchy
 from joulefloor.errors import Reason, SourceError
-from joulefloor.host import parse_integer
+from joulefloor.host import KeptFiles, parse_integer
 from joulefloor.limits import LimitSource
 from joulefloor.model import IDLE, SYSTEM, Batch, Channel, Measures, Reading, Workload
 from joulefloor.podresources import DeviceSource
@@ -26,7 +27,7 @@ from joulefloor.units import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from joulefloor.clock import Clock
     from joulefloor.host import Host, KeptFile
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
 MEMINFO = "proc/meminfo"
 WHOLE_BYTES = 512
 """The sums over all CPUs, MemTotal and MemFree are in the first two lines of their files."""
-STAT_BYTES = 1024
+GROUP_BYTES = 128
+"""The one number that is wanted of a group is in the first line of its file."""
 LARGEST = 2**64
 LONGEST = 20
 """Digits of 2**64."""
-USAGE = b"usage_usec "
+USAGE = b"usage_usec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ class Subject(NamedTuple):
     """What a source reads of control groups, for which component.
 
     `controllers`: trees of version 1 that have it, best first. `whole_file` and `whole`: use by all
-    and what was left. `files`: in version 2 and in version 1, with what makes a number of each.
+    and what was left. `files`: in version 2 and in version 1, with what makes a number of each and
+    raises ValueError when there is none.
     """
 
     name: str
@@ -95,7 +98,7 @@ class Subject(NamedTuple):
     controllers: tuple[str, ...]
     whole_file: str
     whole: Callable[[bytes], tuple[float, float]]
-    files: tuple[tuple[str, Callable[[bytes, str], float]], ...]
+    files: tuple[tuple[str, Callable[[bytes], float]], ...]
 
 
 class _Line(NamedTuple):
@@ -133,6 +136,8 @@ class GroupSource:
         self._rest = self._channel(IDLE)
         self._tree = Hierarchy("", unified=True)
         self._lines: dict[Workload, _Line] = {}
+        self._channels: tuple[Channel, ...] = ()
+        self._together = KeptFiles((), GROUP_BYTES)
 
     def channels(self) -> tuple[Channel, ...]:
         """The whole machine and every workload."""
@@ -147,32 +152,47 @@ class GroupSource:
         at_ns = self._clock.monotonic_ns()
         busy, rest = self._subject.whole(self._whole.read())
         readings = [Reading(self._busy, busy, at_ns), Reading(self._rest, rest, at_ns)]
-        failures: list[tuple[Workload, _Line, SourceError]] = []
-        moved = False
-        parse = self._subject.files[not self._tree.unified][1]
-        for workload, line in self._lines.items():
-            channel, files, _ = line
-            try:
-                value = parse(files[0].read(), files[0].path)
-                if len(files) > 1:
-                    value += sum(parse(file.read(), file.path) for file in files[1:])
-            except SourceError as error:
-                failures.append((workload, line, error))
-                moved |= error.reason is Reason.LOST
-            else:
-                readings.append(Reading(channel, value, at_ns))
-        if failures:
-            self._look(again=moved)
-        for workload, line, failure in failures:
-            if self._lines.get(workload) is line:
-                taking.fault(line.channel, failure)
+        try:
+            texts = self._together.read()
+            uses = list(map(self._subject.files[not self._tree.unified][1], texts))
+        except (SourceError, ValueError):
+            self._together.forget()
+            readings += self._read_each(taking, at_ns)
+        else:
+            if len(uses) > len(self._lines):
+                rest_of = iter(uses)
+                uses = [sum(islice(rest_of, len(line.files))) for line in self._lines.values()]
+            readings += map(Reading, self._channels, uses, repeat(at_ns))
         for note in self._census.notes:
             taking.fault(None, note)
         return Batch(tuple(readings), tuple(taking.faults))
 
+    def _read_each(self, taking: Taking, at_ns: int) -> Iterator[Reading]:
+        """Readings of the groups that can be read; the others are faults, or have just ended."""
+        failures: list[tuple[Workload, _Line, SourceError]] = []
+        for workload, line in self._lines.items():
+            try:
+                value = sum(map(self._number, line.files))
+            except SourceError as error:
+                failures.append((workload, line, error))
+            else:
+                yield Reading(line.channel, value, at_ns)
+        self._look(again=any(error.reason is Reason.LOST for _, _, error in failures))
+        for workload, line, failure in failures:
+            if self._lines.get(workload) is line:
+                taking.fault(line.channel, failure)
+
+    def _number(self, file: KeptFile) -> float:
+        text = file.read()
+        try:
+            return self._subject.files[not self._tree.unified][1](text)
+        except ValueError as error:
+            raise SourceError(Reason.GARBLED, f"{file.path}: {error}: {text[:40]!r}") from None
+
     def close(self) -> None:
         """Let go of every group; the next read looks for them again."""
         self._whole.close()
+        self._together.forget()
         self._release(self._lines.values())
         self._census.forget()
 
@@ -200,11 +220,14 @@ class GroupSource:
             else:
                 self._lines[workload] = before.pop(workload)
         self._release(before.values())
+        lines = self._lines.values()
+        self._channels = tuple(line.channel for line in lines)
+        self._together = KeptFiles([file for line in lines for file in line.files], GROUP_BYTES)
 
     def _line(self, workload: Workload, paths: tuple[str, ...]) -> _Line:
         name = self._subject.files[not self._tree.unified][0]
         files = tuple(
-            self._host.keep(f"{self._tree.mount}/{path}/{name}", STAT_BYTES) for path in paths
+            self._host.keep(f"{self._tree.mount}/{path}/{name}", GROUP_BYTES) for path in paths
         )
         return _Line(self._channel(workload), files, paths)
 
@@ -240,19 +263,19 @@ def _memory_of_machine(text: bytes) -> tuple[float, float]:
     return float(sizes[0] - sizes[1]), float(sizes[1])
 
 
-def _usage(text: bytes, path: str) -> float:
+def _usage(text: bytes) -> float:
     """CPU seconds from cpu.stat, whose first line is usage_usec since Linux 4.15."""
-    number = text[len(USAGE) : text.find(b"\n")]
-    if not text.startswith(USAGE) or not number.isdigit() or len(number) > LONGEST:
-        raise SourceError(Reason.GARBLED, f"{path}: no usage_usec: {text[:40]!r}")
+    key, number, _ = text.split(None, 2)
+    if key != USAGE or not number.isdigit() or len(number) > LONGEST:
+        raise ValueError("no usage_usec")
     return seconds_from_microseconds(int(number))
 
 
-def _amount(text: bytes, path: str) -> int:
-    value = parse_integer(text, path)
-    if value < 0:
-        raise SourceError(Reason.GARBLED, f"{path}: {value} is no amount")
-    return value
+def _amount(text: bytes) -> int:
+    number = text.strip()
+    if not number.isdigit() or len(number) > LONGEST:
+        raise ValueError("no amount")
+    return int(number)
 
 
 CPU = Subject(
@@ -264,7 +287,7 @@ CPU = Subject(
     _cpu_of_machine,
     (
         ("cpu.stat", _usage),
-        ("cpuacct.usage", lambda text, path: seconds_from_nanoseconds(_amount(text, path))),
+        ("cpuacct.usage", lambda text: seconds_from_nanoseconds(_amount(text))),
     ),
 )
 MEMORY = Subject(

@@ -23,6 +23,10 @@
   env:
     - name: POD_IP
       valueFrom: {fieldRef: {fieldPath: status.podIP}}
+    {{- if $node }}
+    - name: NODE_NAME
+      valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+    {{- end }}
     {{- if and $node $values.nvidia.enabled }}
     - {name: NVIDIA_VISIBLE_DEVICES, value: {{ $values.nvidia.visibleDevices | quote }}}
     - {name: NVIDIA_DRIVER_CAPABILITIES, value: {{ $values.nvidia.driverCapabilities | quote }}}
