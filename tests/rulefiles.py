@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parent.parent
 ALERTS: Final = ROOT / "alerts"
 RECORDING: Final = tuple(
-    ALERTS / f"{name}.yaml" for name in ("recording", "link-energy", "servers", "inference")
+    ALERTS / f"{name}.yaml"
+    for name in ("recording", "link-energy", "servers", "inference", "workloads")
 )
-ALERTING: Final = (ALERTS / "alerting.yaml", ALERTS / "inference-alerts.yaml")
+ALERTING: Final = tuple(
+    ALERTS / f"{name}.yaml" for name in ("alerting", "inference-alerts", "accelerators")
+)
 RULE_FILES: Final = (*RECORDING, *ALERTING)
 EXPOSITIONS: Final = ROOT / "tests" / "prom" / "expositions"
 RULE_TESTS: Final = tuple(sorted((ALERTS / "tests").glob("*.yaml")))

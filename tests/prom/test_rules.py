@@ -52,7 +52,7 @@ ON_COUNTERS: Final = frozenset({"rate", "irate", "increase", "resets"})
 COMPARISON: Final = re.compile(r"(==|!=|>=?|<=?)\s*[-\d.]+\s*(?=$|\)|and|or|unless)", re.MULTILINE)
 AGGREGATION: Final = re.compile(r"(?<![:\w])(sum|max|min|count|avg)\b(?:\s+(by|without)\b)?")
 LEVELS: Final = frozenset(
-    "node rack cluster namespace workload model precision link".split()  # noqa: SIM905
+    "node rack cluster site namespace workload model precision link".split()  # noqa: SIM905
 )
 """Levels of recorded names."""
 
@@ -155,6 +155,9 @@ def test_alertmanager_mutes_what_follows_from_a_worse_alert(
         "JoulefloorJoulesPerTokenRegressed severity=warning model=n",
         "JoulefloorLandauerGapJumped severity=warning model=p",
         "JoulefloorInferenceNotMeasurable severity=warning cluster=gone model=q",
+        "JoulefloorAcceleratorIdle severity=info instance=e component=gpu",
+        "JoulefloorMeterRejected severity=warning instance=e device=GPU-0 event=disagreement",
+        "JoulefloorSourcePartial severity=warning instance=e source=nvml reason=LOST",
     )
     heard = (
         "JoulefloorTargetDown severity=warning instance=a",
@@ -167,6 +170,12 @@ def test_alertmanager_mutes_what_follows_from_a_worse_alert(
         "JoulefloorInferenceNotMeasurable severity=warning model=n",
         "JoulefloorJoulesPerTokenRegressed severity=warning model=p",
         "JoulefloorTargetsGone severity=critical cluster=gone",
+        "JoulefloorAcceleratorIdle severity=warning instance=e component=gpu device=GPU-0",
+        "JoulefloorAcceleratorIdle severity=info instance=e component=tpu",
+        "JoulefloorEnergyCountersDisagree severity=warning instance=e device=GPU-0",
+        "JoulefloorMeterRejected severity=warning instance=e device=GPU-0 event=reset",
+        "JoulefloorAcceleratorLost severity=warning instance=e device=GPU-2",
+        "JoulefloorSourcePartial severity=warning instance=e source=rapl reason=LOST",
     )
     with start_alertmanager(alertmanager, tmp_path, config) as peer:
         for alert in (*heard, *muted):

@@ -111,6 +111,9 @@ EXPECTED: Final[Mapping[str, Mapping[Key, float]]] = {
         ("inferences", "ours/encoder", "inference"): 4,
         ("tokens", "ours/encoder", "output"): 22,
         ("tokens", "ours/encoder", "input"): 64,
+        ("requests", "ours/encoder", "running"): 6,
+        ("requests", "ours/encoder", "waiting"): 2,
+        ("engines", "ours/encoder", ""): 1,
     },
 }
 OPERATIONS: Final = {
