@@ -18,6 +18,7 @@ with warnings.catch_warnings():
         prometheus,
         stat,
         table,
+        text,
         timeseries,
     )
 
@@ -29,5 +30,6 @@ __all__ = [
     "prometheus",
     "stat",
     "table",
+    "text",
     "timeseries",
 ]

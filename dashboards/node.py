@@ -148,6 +148,7 @@ WORK = (
     graph(
         rate(catalogue.LINK).by("component", "link", "direction"),
         title="Links",
+        size=(12, 11),
         logarithmic=True,
         description="Bytes per second over all links of a kind; the scale is logarithmic. A link "
         "that moves nothing is not drawn.",
@@ -158,6 +159,7 @@ WORK = (
             "{{component}}",
         ),
         title="Memory in use",
+        size=(12, 11),
         unit="percentunit",
         maximum=1,
         description="Used memory as a share of all memory of the component.",
@@ -187,11 +189,11 @@ DEVICES = (
         "how hot it is, and the share of the time in which it is held back.",
     ),
     bars(
-        level(catalogue.PART_POWER).by("component", "part"),
+        level(catalogue.PART_POWER, 'part!~"(mig|process):.*|idle"').by("component", "part"),
         title="Parts inside components",
         size=(8, 7),
         description="Power of parts (core, uncore, memory) that is already contained in their "
-        "component. Never add it to anything.",
+        "component. Never add it to anything. Shares of accelerators are on their own dashboard.",
     ),
     rows(
         {"Devices": level(catalogue.DEVICE_INFO)},

@@ -13,6 +13,7 @@ from dashboards.classic import (
     dashboard,
     prometheus,
     stat,
+    text,
     timeseries,
 )
 from dashboards.fields import (
@@ -97,16 +98,16 @@ def number(
 
 
 def bars(
-    query: Query,
-    *,
+    *queries: Query,
     size: tuple[int, int] = (8, 8),
     maximum: float | None = None,
+    decimals: int | None = None,
     steps: Steps = ((None, "blue"),),
     to_node: bool = False,
     **words: str,
 ) -> dashboard.Panel:
     """A ranking now, one bar for each series."""
-    panel = blank("bargauge", (query,), size, words, instant=True)
+    panel = blank("bargauge", queries, size, words, instant=True)
     panel.options = bargauge.Options(
         display_mode=common.BarGaugeDisplayMode.BASIC,
         value_mode=common.BarGaugeValueMode.TEXT,
@@ -118,9 +119,17 @@ def bars(
     )
     fields(panel).min_val = 0
     fields(panel).max_val = maximum
+    fields(panel).decimals = decimals
     color_by(panel, steps)
     if to_node:
         override(panel, "number", node_link("${__field.labels.instance}"), matcher="byType")
+    return panel
+
+
+def note(markdown: str, *, size: tuple[int, int] = (8, 8), **words: str) -> dashboard.Panel:
+    """Words beside the panels that they explain; `description` says what they are about."""
+    panel = blank("text", (), size, words)
+    panel.options = text.Options(mode=text.TextMode.MARKDOWN, content=markdown)
     return panel
 
 

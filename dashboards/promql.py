@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 CLUSTER = 'cluster=~"$cluster"'
 SCOPE = f'{CLUSTER},job=~"$job",instance=~"$instance"'
 """The chosen nodes. A series without a label `cluster` matches too: its pattern for all is `.*`."""
+MODELS = f'{CLUSTER},model=~"$model"'
+"""The chosen models, on dashboards that have the variable."""
 NODE = "cluster, job, instance"
 """Labels that name a node."""
+LEVELS = {"node": (SCOPE, "instance"), "model": (MODELS, "model")}
+"""By the level of a recorded name: what narrows its series, and the label that names them."""
 WINDOW = "[$__rate_interval]"
 RANGE = "[$__range]"
 
@@ -77,11 +81,9 @@ def births(metric: Metric, matchers: str = "") -> Query:
 
 
 def recorded(name: str, matchers: str = "") -> Query:
-    """A series of alerts/recording.yaml; those above the node know only their cluster."""
-    of_node = name.startswith("node:")
-    selected = _select(name, matchers, SCOPE if of_node else CLUSTER)
-    legend = _legend(("instance",) if of_node else ("cluster",))
-    return Query(selected, legend, unit_of_recorded(name))
+    """A series that our rules record; those above the node know only their cluster."""
+    scope, shown = LEVELS.get(name.partition(":")[0], (CLUSTER, "cluster"))
+    return Query(_select(name, matchers, scope), _legend((shown,)), unit_of_recorded(name))
 
 
 def own(name: str, matchers: str = "") -> Query:

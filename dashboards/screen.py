@@ -35,6 +35,8 @@ class Screen(NamedTuple):
     question: str
     rows: Sequence[Row]
     since: str = "now-3h"
+    variables: Sequence[dashboard.VariableModel] = ()
+    """What a person chooses here beside data source, cluster, job and node."""
 
 
 def model(screen: Screen, uid: str) -> dict[str, Any]:
@@ -51,7 +53,9 @@ def model(screen: Screen, uid: str) -> dict[str, Any]:
         refresh="30s",
         schema_version=SCHEMA_VERSION,
         panels=_placed(screen.rows),
-        templating=dashboard.DashboardDashboardTemplating(list_val=_variables()),
+        templating=dashboard.DashboardDashboardTemplating(
+            list_val=[*_variables(), *screen.variables]
+        ),
         annotations=dashboard.AnnotationContainer(list_val=[_firing()]),
         links=[_links()],
     )
@@ -94,13 +98,13 @@ def _variables() -> list[dashboard.VariableModel]:
             query="prometheus",
             refresh=dashboard.VariableRefresh.ON_DASHBOARD_LOAD,
         ),
-        _choice("cluster", "Cluster", f"label_values({known}, cluster)"),
-        _choice("job", "Job", f"label_values({known}{{{CLUSTER}}}, job)"),
-        _choice("instance", "Node", f'label_values({known}{{{CLUSTER},job=~"$job"}}, instance)'),
+        choice("cluster", "Cluster", f"label_values({known}, cluster)"),
+        choice("job", "Job", f"label_values({known}{{{CLUSTER}}}, job)"),
+        choice("instance", "Node", f'label_values({known}{{{CLUSTER},job=~"$job"}}, instance)'),
     ]
 
 
-def _choice(name: str, label: str, query: str) -> dashboard.VariableModel:
+def choice(name: str, label: str, query: str) -> dashboard.VariableModel:
     """Several values, all of them at first; `.*` lets series without that label through."""
     return dashboard.VariableModel(
         type_val=dashboard.VariableType.QUERY,
@@ -118,6 +122,17 @@ def _choice(name: str, label: str, query: str) -> dashboard.VariableModel:
     )
 
 
+def entry(name: str, label: str, value: str) -> dashboard.VariableModel:
+    """A number that a person types, with the one that stands there at first."""
+    return dashboard.VariableModel(
+        type_val=dashboard.VariableType.TEXTBOX,
+        name=name,
+        label=label,
+        query=value,
+        current=dashboard.VariableOption(selected=True, text=value, value=value),
+    )
+
+
 def _firing() -> dashboard.AnnotationQuery:
     # Grafana 10 and later read the target; tools of older ones read the fields beside it.
     target = prometheus.Dataquery(expr=ALERTS, interval="60s", ref_id="Anno")
@@ -130,7 +145,7 @@ def _firing() -> dashboard.AnnotationQuery:
         expr=ALERTS,
         step="60s",
         title_format="{{alertname}}",
-        text_format="{{severity}} {{instance}} {{source}} {{component}} {{device}}",
+        text_format="{{severity}} {{instance}} {{source}} {{component}} {{device}} {{model}}",
         tag_keys="alertname,severity,instance",
     )
 

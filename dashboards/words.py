@@ -29,6 +29,7 @@ PER_SECOND: Final = {
     "": "suffix:/s",
 }
 ZEPTO: Final = "1e21"
+DECADES: Final = "suffix: decades"
 ZEPTOJOULES_PER_BIT: Final = "suffix: zJ/bit"
 """Grafana's joule stops at femto, and 2.9e-21 J would read 0.0000029 fJ: scale by ZEPTO."""
 _SUFFIX: Final = re.compile(

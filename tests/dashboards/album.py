@@ -41,6 +41,10 @@ SHOTS: Final = (
     Shot("overview", "joulefloor-overview", WIDE, None, ALIVE),
     Shot("node", "joulefloor-node", WIDE, 1160, ["node-1"]),
     Shot("meters", "joulefloor-meters", WIDE, 1360, ALIVE),
+    Shot("accelerators", "joulefloor-accelerators", WIDE, 960, ALIVE),
+    Shot("workloads", "joulefloor-workloads", WIDE, 1040, ALIVE),
+    Shot("inference", "joulefloor-inference", WIDE, 950, ALIVE),
+    Shot("landauer", "joulefloor-landauer", WIDE, 1420, ALIVE),
     Shot("overview-phone", "joulefloor-overview", PHONE, 1500, ALIVE),
 )
 

@@ -28,8 +28,9 @@ class Ask(NamedTuple):
             "__range": f"{RANGE_S}s",
             "__range_s": str(RANGE_S),
         }
-        known = {"cluster": ".*", "job": ".*", "instance": ".*"} | built_in | values
-        return re.sub(r"\$\{?(\w+)\}?", lambda found: known[found[1]], self.expr)
+        known = dict.fromkeys(("cluster", "job", "instance", "model", "namespace"), ".*")
+        known |= {"price": "0.20"} | built_in | values
+        return re.sub(r"\$\{?([a-z_]\w*)\}?", lambda found: known[found[1]], self.expr)
 
 
 class Board(NamedTuple):

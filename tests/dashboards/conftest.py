@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ from stack.processes import LOOPBACK, Peer, free_port, launch
 from stack.query import fetch
 from tests.browser.conftest import drawing
 from tests.dashboards.fleet import fleet, hurried_rules, scraping
+from tests.nvml.build import compiler
 from tests.prom.required import NEWEST_FIRST, require
 
 if TYPE_CHECKING:
@@ -35,7 +37,10 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Prometheus 2 and 3 and VictoriaMetrics, all over the same three daemons."""
+    """Prometheus 2 and 3 and VictoriaMetrics, all over the same daemons."""
+    if compiler() is None:
+        reason = "gcc is not installed: apt-get install gcc libc6-dev"
+        (pytest.fail if os.environ.get("JOULEFLOOR_REQUIRE_PEERS") == "1" else pytest.skip)(reason)
     programs = {f"prometheus{major}": require("prometheus", major=major) for major in (2, 3)}
     metrics = require("victoriametrics", places=NEWEST_FIRST)
     evaluator = require("vmalert", places=NEWEST_FIRST)

@@ -2,6 +2,7 @@
 
 The recorded machine lives: a thread moves its counters as its kernel would. It also has what an
 operator must see: a counter that wraps, one that starts anew, and a sensor that answers nonsense.
+On the virtual one a whole source stops after a while.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import yaml
 
-from stack.peers import write_config
+from stack.peers import rule_files, write_config
 from stack.processes import LOOPBACK, Peer, free_port, launch
+from tests.cluster import HOST_FILE as PODS_HOST
+from tests.cluster import ClusterNode
 from tests.dashboards.board import SCRAPE_S
+from tests.dashboards.gpus import failing, fake_gpus, settings
+from tests.dashboards.pods import PODS, running
 from tests.dashboards.promql import RULES
 from tests.machine import Machine
 
@@ -29,13 +34,21 @@ JOB: Final = "joulefloor"
 DEAD: Final = "node-4"
 STEP_S: Final = 0.25
 SIMULATED: Final = {
+    "static_power": {"start": {"cpu": "88W", "dram": "22W", "gpu": "74W"}},
     "sources": {
-        "simulated": {"enabled": True},
+        "simulated": {
+            "enabled": True,
+            "models": [
+                *("llama-3.1-8b",) * 2,
+                *("llama-3.1-70b",) * 2,
+                *("gpt-oss-20b", "qwen3-14b", "qwen3-32b", ""),
+            ],
+        },
         **{
             name: {"enabled": False}
             for name in ("cpu", "hwmon", "links", "model", "rapl", "thermal")
         },
-    }
+    },
 }
 RECORDED: Final = {
     "static_power": {"start": {"cpu": "38W", "dram": "6W"}},
@@ -59,17 +72,25 @@ RESET_EVERY_S: Final = 20.0
 """Again and again, so that the panels of events have some whenever they are drawn."""
 WALL: Final = "sys/devices/LNXSYSTM:00/ACPI000D:00/power1_average"
 WALL_WATTS: Final = 412.0
+MEMINFO: Final = "proc/meminfo"
+HURRY_S: Final = 2
+PACES_S: Final = {"recording.yaml": SCRAPE_S, "alerting.yaml": SCRAPE_S}
+"""How often rules are evaluated, by file: many build on one another, and they have two cores."""
 SWING: Final = 0.12
 SWING_S: Final = 240.0
 
 
 class Node(NamedTuple):
-    """One target: its name, the labels of its place, its machine and its configuration."""
+    """One target: its name, the labels of its place, its machine and its configuration.
+
+    `gpus`: whether the machine has those of the fake driver.
+    """
 
     name: str
     place: Mapping[str, str]
     host_file: str | None
-    config: Mapping[str, object]
+    config: Mapping[str, Any]
+    gpus: bool = False
 
 
 NODES: Final = (
@@ -77,6 +98,8 @@ NODES: Final = (
     Node("node-2", {"cluster": "berlin", "rack": "a2"}, "intel-2s", RECORDED),
     # As most people begin: no cluster label anywhere.
     Node("node-3", {}, "vm-cloud-xeon", RECORDED),
+    Node("node-5", {"cluster": "berlin", "rack": "a1"}, "bare-vm", RECORDED, gpus=True),
+    Node("node-6", {"cluster": "berlin", "rack": "a2"}, PODS_HOST, PODS),
 )
 
 
@@ -100,16 +123,16 @@ def fleet(directory: Path) -> Iterator[list[Target]]:
 
 
 def hurried_rules(folder: Path, *, waiting: bool = False) -> list[Path]:
-    """Our rules, evaluated with every scrape; alerts do not wait unless `waiting` is set."""
+    """All our rules, evaluated in seconds; alerts do not wait unless `waiting` is set."""
     written = []
-    for name in ("recording.yaml", "alerting.yaml"):
-        content = yaml.safe_load((RULES / name).read_text(encoding="utf-8"))
+    for path in rule_files(RULES):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         for group in content["groups"]:
-            group["interval"] = f"{SCRAPE_S}s"
+            group["interval"] = f"{PACES_S.get(path.name, HURRY_S)}s"
             for rule in group["rules"]:
                 if not waiting:
                     rule.pop("for", None)
-        written.append(write_config(folder / name, content))
+        written.append(write_config(folder / path.name, content))
     return written
 
 
@@ -127,8 +150,11 @@ def scraping(targets: Sequence[Target], rules: Sequence[Path]) -> Mapping[str, A
 @contextmanager
 def _daemon(node: Node, directory: Path) -> Iterator[Peer]:
     directory.mkdir(parents=True)
+    driver = fake_gpus(directory / "driver") if node.gpus else None
+    sources = {"nvml": dict(settings(driver))} if driver else {}
+    content = {**node.config, "sources": {**node.config["sources"], **sources}}
     config = directory / "joulefloor.yaml"
-    config.write_text(yaml.safe_dump(dict(node.config)), encoding="utf-8")
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
     port = free_port()
     command: list[str | Path] = [
         Path(sys.executable).parent / "joulefloor",
@@ -138,11 +164,28 @@ def _daemon(node: Node, directory: Path) -> Iterator[Peer]:
     ]
     with ExitStack() as started:
         if node.host_file:
-            machine = Machine(directory / "root", host_file=node.host_file)
+            machine = started.enter_context(_living(node, directory / "root"))
             command.append(f"--path.rootfs={machine.root}")
-            started.enter_context(_moving(machine))
+            if driver:
+                machine.write("dev/nvidiactl", "")
         peer = started.enter_context(launch(JOB, command, port=port, directory=directory))
-        yield peer.await_ready("/readyz")
+        peer.await_ready("/readyz")
+        if driver:
+            started.enter_context(failing(driver))
+        yield peer
+
+
+@contextmanager
+def _living(node: Node, root: Path) -> Iterator[Machine]:
+    """The machine of a node, whose counters run until the block ends."""
+    if node.host_file == PODS_HOST:
+        cluster = ClusterNode(root)
+        with running(cluster):
+            yield cluster.machine
+    else:
+        machine = Machine(root, host_file=node.host_file)
+        with _moving(machine):
+            yield machine
 
 
 @contextmanager
@@ -172,6 +215,8 @@ def _move(machine: Machine, stop: threading.Event) -> None:
             if now > reset_s:
                 reset_s = now + RESET_EVERY_S
                 _put(machine, RESET, "1000000")
+        elif now > reset_s:
+            _put(machine, MEMINFO, "")
         last = now
 
 

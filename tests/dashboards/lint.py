@@ -132,7 +132,10 @@ def _labels(expr: str, known: Known) -> frozenset[str]:
 
 
 def _plain(expr: str) -> str:
-    return expr.replace("$__rate_interval", "1m").replace("$__range", "1h")
+    numbers = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h", "$price": "1"}
+    for name, number in numbers.items():
+        expr = expr.replace(name, number)
+    return expr
 
 
 def expression_faults(ask: Ask, known: Known) -> Iterator[str]:
@@ -158,7 +161,8 @@ def _use_faults(use: Use, known: Known) -> Iterator[str]:
     if odd := set(use.matchers) - known[use.name]:
         yield f"{use.name} has no label {', '.join(sorted(odd))}"
     wanted = SCOPE if "instance" in known[use.name] else {"cluster"}
-    if missing := wanted - set(use.matchers):
+    # What is the same everywhere has no cluster.
+    if missing := wanted & known[use.name] - set(use.matchers):
         yield f"{use.name} is not narrowed by {', '.join(sorted(missing))}"
     if use.name in COUNTERS and use.function not in COUNTED and not use.birth:
         yield f"the counter {use.name} outside rate, irate and increase"

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import promql_parser as promql
 import yaml
 
+from stack.peers import rule_files
 from tests.dashboards.board import FOLDER
+from tests.rulefiles import foreign_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from joulefloor.catalogue import Metric
 
 RULES: Final = FOLDER.parent / "alerts"
 TARGET: Final = frozenset({"cluster", "job", "instance", "rack"})
 """Labels that a scrape configuration attaches; rack and cluster are optional."""
+SERVED: Final = TARGET | {"namespace", "pod", "model_name"}
+"""Labels that it attaches to inference servers, which need not say their model themselves."""
 ALERT: Final = frozenset({"alertname", "severity", "source", "component", "device", "reason"})
 OWN: Final = {
     "up": frozenset[str](),
@@ -37,6 +41,14 @@ class Use(NamedTuple):
     window: str
     birth: bool
     """It stands in `x unless x offset ...`, which finds counters that were born in between."""
+
+
+class Record(NamedTuple):
+    """A recording rule: the name and labels that it gives to what its expression finds."""
+
+    name: str
+    expr: str
+    labels: frozenset[str]
 
 
 def uses(expr: str) -> list[Use]:
@@ -72,26 +84,49 @@ def _use(selector: promql.VectorSelector, function: str, window: str, *, birth: 
     return Use(selector.name or "", matchers, function, window, birth)
 
 
-def known_series(metrics: Sequence[Metric], records: Mapping[str, str]) -> Known:
-    """Labels of everything that can be asked for; `records` maps recorded names to expressions."""
-    known: Known = {row.name: frozenset(row.labels) | TARGET for row in metrics}
+def known_series(metrics: Sequence[Metric], records: Sequence[Record]) -> Known:
+    """Labels of everything that can be asked for; KeyError names what a rule reads in vain."""
+    known: Known = {name: labels | SERVED for name, (_, labels) in foreign_metrics().items()}
+    known |= {row.name: frozenset(row.labels) | TARGET for row in metrics}
     known |= {name: labels | TARGET for name, labels in OWN.items()}
-    # A rule reads only what stands above it.
-    for name, expr in records.items():
-        known[name] = labels_of(expr, known)
+    # Rules of one file build on those of another, and several record one name.
+    waiting, before = list(records), -1
+    while waiting and len(waiting) != before:
+        before = len(waiting)
+        waiting = [rule for rule in waiting if not _learned(rule, known)]
+    for rule in waiting:
+        labels_of(rule.expr, known)
     return known
 
 
-def recorded() -> dict[str, str]:
-    """Our recording rules in the order of evaluation: name to expression."""
-    content = yaml.safe_load((RULES / "recording.yaml").read_text(encoding="utf-8"))
-    return {rule["record"]: rule["expr"] for group in content["groups"] for rule in group["rules"]}
+def _learned(rule: Record, known: Known) -> bool:
+    """Add the labels of what a rule records, if what it reads is known."""
+    try:
+        found = labels_of(rule.expr, known)
+    except KeyError:
+        return False
+    known[rule.name] = known.get(rule.name, frozenset()) | found | rule.labels
+    return True
+
+
+def recorded() -> list[Record]:
+    """Our recording rules, of all files."""
+    return [
+        Record(rule["record"], rule["expr"], frozenset(rule.get("labels", ())))
+        for rule in _rules()
+        if "record" in rule
+    ]
 
 
 def alert_expressions() -> list[str]:
     """The expressions of our alerts."""
-    content = yaml.safe_load((RULES / "alerting.yaml").read_text(encoding="utf-8"))
-    return [rule["expr"] for group in content["groups"] for rule in group["rules"]]
+    return [rule["expr"] for rule in _rules() if "alert" in rule]
+
+
+def _rules() -> Iterator[dict[str, Any]]:
+    for path in rule_files(RULES):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            yield from group["rules"]
 
 
 def labels_of(expr: str, known: Known) -> frozenset[str]:

@@ -65,10 +65,14 @@ def test_no_table_hides_a_column_on_a_wide_screen(wide: dict[str, Report]) -> No
 
 
 def test_the_floor_is_readable(wide: dict[str, Report]) -> None:
-    values = wide["joulefloor-node"].panel("Landauer floor, k T ln 2").values
+    for board, panel in (("node", "Landauer floor, k T ln 2"), ("landauer", "The floor")):
+        values = wide[f"joulefloor-{board}"].panel(panel).values
 
-    assert values
-    assert all(value.endswith(" zJ/bit") and 2.5 < float(value.split()[0]) < 4 for value in values)
+        assert values
+        for value in values:
+            number, unit = value.split()
+            assert unit == "zJ/bit"
+            assert 2.5 < float(number) < 4
 
 
 def test_a_renamed_metric_leaves_a_panel_that_is_named_with_its_query(
