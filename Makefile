@@ -10,10 +10,10 @@ ARGS ?=
 CODE := exporter/joulefloor tests stack $(patsubst %/,%,$(sort $(dir $(wildcard dashboards/*.py benchmarks/*.py docker/*.py))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test check fmt golden generate bench clean
+.PHONY: help venv run demo test check fmt golden generate bench e2e clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## start everything on this machine and show what it measures (Ctrl-C stops it)
 	@exec $(PY) -m stack.run $(ARGS)
@@ -45,6 +45,9 @@ generate: $(VENV)/.tests ## write the generated files anew
 
 bench: $(VENV)/.tests ## measure the daemon beside node_exporter
 	$(PY) -m benchmarks $(ARGS)
+
+e2e: $(VENV)/.tests ## install the chart on a kind cluster of its own and check who is billed (needs kind and docker)
+	@exec $(PY) -m tests.e2e $(ARGS)
 
 venv: $(VENV)/.tests ## the virtual environment, with what the tests need
 
