@@ -100,6 +100,19 @@ def parse_delivery(delivery: dict[str, Any]) -> list[Alert]:
     ]
 
 
+def changes(deliver: Callable[[Alert], None]) -> Callable[[Alert], None]:
+    """Hand on only what changed: Alertmanager sends all alerts of a group each time one does."""
+    known: dict[frozenset[tuple[str, str]], str] = {}
+
+    def deliver_change(alert: Alert) -> None:
+        name = frozenset(alert.labels.items())
+        if known.get(name) != alert.status:
+            known[name] = alert.status
+            deliver(alert)
+
+    return deliver_change
+
+
 def show(alert: Alert) -> None:
     """Show one delivered alert on a line."""
     severity = alert.labels.get("severity", "")

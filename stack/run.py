@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stack import programs
+from stack import demo, programs
 from stack.grafana import PROVISIONING, start_grafana
 from stack.peers import prometheus_config, rule_files, start_alertmanager, start_prometheus
 from stack.processes import LOOPBACK, Peer, PeerError, Stopped, free_port, launch
 from stack.query import QueryError, answers, instant
-from stack.receiver import AlertReceiver, show
+from stack.receiver import AlertReceiver, changes, show
 from stack.report import read_gaps, read_meters, word_links, word_report
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ SCRAPE_S: Final = 5
 FIRST_WATT_S: Final = 15.0
 FIRST_SCRAPE_S: Final = 20.0
 ALERTS: Final = programs.ROOT / "alerts"
-DEMO_CONFIG: Final = Path(__file__).parent / "demo.yaml"
 
 
 @dataclass(slots=True)
@@ -116,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m stack.run", description=__doc__)
-    parser.add_argument("--demo", action="store_true", help="a simulated machine under load")
+    parser.add_argument("--demo", action="store_true", help="a simulated fleet under load")
     parser.add_argument("--once", action="store_true", help="print the report, then stop")
     parser.add_argument("--config", type=Path, help="configuration file of the daemon")
     parser.add_argument(
@@ -143,12 +142,13 @@ def start_everything(run: Run) -> None:
         Stopped: the person asked to stop.
     """
     found, missing = gather(run)
-    daemon = start_daemon(run)
-    run.wait_for(lambda: bool(read_meters(daemon.url)), FIRST_WATT_S)
-    meters, gaps = read_meters(daemon.url), read_gaps(daemon.url)
+    daemons = start_daemons(run)
+    first = daemons[0].url
+    run.wait_for(lambda: bool(read_meters(first)), FIRST_WATT_S)
+    meters, gaps = read_meters(first), read_gaps(first)
     print(word_report(meters, gaps, demo=run.options.demo), end="\n\n")
     if "prometheus" in found:
-        watch(run, daemon, found)
+        watch(run, daemons, found)
     print(word_links(run.links))
     if missing:
         print(f"\n{missing}")
@@ -178,45 +178,52 @@ def gather(run: Run) -> tuple[dict[str, Program], str]:
     return found, f"Not found: {', '.join(absent)}. Run '{hint}', then start this again."
 
 
-def start_daemon(run: Run) -> Peer:
-    """Start the daemon and wait until it has ticked."""
-    port = free_port(DAEMON_PORT)
+def start_daemons(run: Run) -> list[Peer]:
+    """Start the daemon, or one per machine of the demo, and wait until each has ticked."""
+    if not run.options.demo:
+        daemon = start_daemon(run, "joulefloor", run.options.config)
+        run.links += [("live page", f"{daemon.url}/"), ("metrics", f"{daemon.url}/metrics")]
+        return [daemon]
+    daemons = []
+    for number, node in enumerate(demo.FLEET):
+        config = demo.write_node(node, run.directory)
+        daemons.append(start_daemon(run, f"joulefloor-{node.name}", config, DAEMON_PORT + number))
+    first, *others = (daemon.url for daemon in daemons)
+    pages = ", ".join(f"{url}/" for url in others)
+    run.links += [
+        ("live page", f"{first}/  (others: {pages})"),
+        ("metrics", f"{first}/metrics"),
+    ]
+    return daemons
+
+
+def start_daemon(run: Run, name: str, config: Path | None, port: int = DAEMON_PORT) -> Peer:
+    """Start one daemon, at that port if it is free, and wait until it has ticked."""
+    port = free_port(port)
     command = [
         run.options.daemon,
         "run",
         f"--web.listen-address={LOOPBACK}:{port}",
         "--log.level=info",
     ]
-    config = DEMO_CONFIG if run.options.demo else run.options.config
     if config is not None:
         command.append(f"--config.file={config.resolve()}")
-    peer = run.keep(launch("joulefloor", command, port=port, directory=run.directory))
-    peer.await_ready("/readyz", stop=run.asked)
-    run.links += [("live page", f"{peer.url}/"), ("metrics", f"{peer.url}/metrics")]
-    return peer
+    peer = run.keep(launch(name, command, port=port, directory=run.directory))
+    return peer.await_ready("/readyz", stop=run.asked)
 
 
-def watch(run: Run, daemon: Peer, found: dict[str, Program]) -> None:
-    """Start Prometheus over the daemon, with Alertmanager and Grafana where there are any."""
-    alertmanager = None
-    if "alertmanager" in found:
-        receiver = run.started.enter_context(AlertReceiver(show))
-        alertmanager = run.keep(
-            start_alertmanager(
-                found["alertmanager"],
-                run.directory,
-                receiver.config(),
-                port=free_port(ALERTMANAGER_PORT),
-                stop=run.asked,
-            )
-        )
-    rules = rule_files(ALERTS)
+def watch(run: Run, daemons: Sequence[Peer], found: dict[str, Program]) -> None:
+    """Start Prometheus over the daemons, with Alertmanager and Grafana where there are any."""
+    alertmanager = watch_alerts(run, found) if "alertmanager" in found else None
+    rules = write_rules(run)
     config = prometheus_config(
-        {"joulefloor": [daemon.address]},
+        {"joulefloor": [daemon.address for daemon in daemons]},
         interval_s=SCRAPE_S,
         rules=rules,
         alertmanagers=[alertmanager.address] if alertmanager else [],
     )
+    if run.options.demo:
+        config["scrape_configs"] = demo.scrape_configs(daemons)
     program = found["prometheus"]
     prometheus = run.keep(
         start_prometheus(
@@ -228,18 +235,44 @@ def watch(run: Run, daemon: Peer, found: dict[str, Program]) -> None:
             stop=run.asked,
         )
     )
-    scraped = run.wait_for(
-        lambda: bool(instant(prometheus.url, 'up{job="joulefloor"} == 1')), FIRST_SCRAPE_S
-    )
-    state = "scrapes the daemon" if scraped else "has not reached the daemon yet"
+    every = f'count(up{{job="joulefloor"}} == 1) == {len(daemons)}'
+    scraped = run.wait_for(lambda: bool(instant(prometheus.url, every)), FIRST_SCRAPE_S)
+    whom = "the daemon" if len(daemons) == 1 else f"{len(daemons)} daemons"
+    state = f"scrapes {whom}" if scraped else f"has not reached {whom} yet"
     detail = f"{program.version}, {state}, {len(rules)} rule files"
     page = f"{prometheus.url}/{'graph' if answers(f'{prometheus.url}/graph') else 'api/v1/targets'}"
     run.links.append(("Prometheus", f"{page}  ({detail})"))
-    run.alerting = alertmanager is not None
     if alertmanager:
         version = found["alertmanager"].version
         run.links.append(("Alertmanager", f"{alertmanager.url}/  ({version})"))
     add_grafana(run, prometheus)
+
+
+def watch_alerts(run: Run, found: dict[str, Program]) -> Peer:
+    """Start Alertmanager; what it delivers is shown here."""
+    receiver = run.started.enter_context(AlertReceiver(changes(show)))
+    peer = run.keep(
+        start_alertmanager(
+            found["alertmanager"],
+            run.directory,
+            receiver.config(),
+            port=free_port(ALERTMANAGER_PORT),
+            stop=run.asked,
+        )
+    )
+    run.alerting = True
+    return peer
+
+
+def write_rules(run: Run) -> list[Path]:
+    """The shipped rules; in the demo hurried ones, and with a past to compare with."""
+    if not run.options.demo:
+        return rule_files(ALERTS)
+    promtool = programs.locate("promtool", places=run.options.programs)
+    if promtool is None or not demo.write_past(promtool, run.directory):
+        run.links.append(("last week", "not there without promtool; no alert compares with it"))
+    run.links.append(("rules", demo.HURRIED))
+    return demo.write_rules(ALERTS, run.directory / "rules")
 
 
 def add_grafana(run: Run, prometheus: Peer) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MARK = "JOULEFLOOR_TEST_RUN"
 UNTIL_READY_S = 60
+UNTIL_ALERTS_S = 240.0
 READY_LINE = "Ctrl-C stops everything"
 ALONE = ("--programs", "", "--no-install")
 
@@ -164,7 +166,7 @@ def test_a_server_that_dies_is_named_and_the_rest_is_stopped(tmp_path: Path) -> 
         rest, _ = run.process.communicate(timeout=30)
 
         assert run.process.returncode == 1
-        assert "joulefloor ended, so everything stops" in rest
+        assert re.search(r"joulefloor-node-\d ended, so everything stops", rest)
         assert marked(run.mark) == []
 
 
@@ -183,6 +185,50 @@ def test_the_demo_reports_simulated_watts_only(tmp_path: Path) -> None:
         assert "What a simulated machine draws now" in run.printed
         methods = set(re.findall(r"\b(measured|modelled|simulated)  ", run.printed))
         assert methods == {"simulated"}
+
+
+def test_the_demo_delivers_that_a_model_regressed_against_last_week(tmp_path: Path) -> None:
+    """Each of these takes its own way: an hour's budget, a queue, an idle model, a week's past."""
+    awaited = {
+        ("JoulefloorJoulesPerTokenRegressed", "gpt-oss-20b"),
+        ("JoulefloorEnergyBudgetBurn", "llama-3.1-70b"),
+        ("JoulefloorBatchSmall", "qwen3-14b"),
+        ("JoulefloorModelLoadedIdle", "qwen3-32b"),
+    }
+    with started(tmp_path, "--demo") as run:
+        assert "scrapes 3 daemons" in run.printed
+        assert run.process.stdout is not None
+        ending = threading.Timer(UNTIL_ALERTS_S, run.process.terminate)
+        ending.start()
+        said = ""
+        for line in run.process.stdout:
+            said += line
+            awaited -= {(name, model) for name, model in awaited if name in line and model in line}
+            if not awaited:
+                break
+        ending.cancel()
+        assert not awaited, f"not delivered: {awaited}\n{said}"
+        assert "NotMeasurable" not in said
+        boundaries = {
+            series["metric"]["boundary"]
+            for series in instant(
+                run.url("Prometheus"), "model:joulefloor_joules_per_token:ratio5m > 0"
+            )
+        }
+        assert boundaries == {"device", "node", "pool", "facility"}
+        carbon = instant(
+            run.url("Prometheus"), "model:joulefloor_carbon_grams_per_inference:ratio5m > 0"
+        )
+        assert {
+            (series["metric"]["pue_source"], series["metric"]["basis"]) for series in carbon
+        } == {("measured", "average")}
+        broken = [
+            rule["lastError"]
+            for group in fetch_json(f"{run.url('Prometheus')}/api/v1/rules")["data"]["groups"]
+            for rule in group["rules"]
+            if rule.get("lastError")
+        ]
+        assert broken == []
 
 
 def test_a_daemon_that_cannot_start_is_named_with_its_own_words(tmp_path: Path) -> None:
