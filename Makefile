@@ -18,7 +18,7 @@ help: ## list the targets
 run: $(VENV)/.runtime ## start everything on this machine and show what it measures (Ctrl-C stops it)
 	@exec $(PY) -m stack.run $(ARGS)
 
-demo: $(VENV)/.runtime ## the same with a simulated machine
+demo: $(VENV)/.runtime ## the same with three simulated machines
 	@exec $(PY) -m stack.run --demo $(ARGS)
 
 test: $(VENV)/.tests ## install what the tests need, check, and run all of them

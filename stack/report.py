@@ -69,7 +69,7 @@ def read_gaps(daemon_url: str) -> list[Gap]:
 def word_report(meters: Sequence[Meter], gaps: Sequence[Gap], *, demo: bool) -> str:
     """Lay out both lists for a terminal."""
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    subject = "a simulated machine" if demo else "this machine"
+    subject = "the first of the simulated machines" if demo else "this machine"
     lines = [f"What {subject} draws now", ""]
     if meters:
         lines += _table(meters)

@@ -1,7 +1,8 @@
 """`joulefloor capture`: this machine as one host file, for a bug report or a new test.
 
 What is recorded is what the sources look at: they run once on a Host that remembers every path.
-Serial numbers, hardware addresses and long identifiers are masked.
+Serial numbers, hardware addresses and long identifiers are masked. Names of pods are not recorded,
+since they are of folders that are only listed: a captured node of a cluster knows its pods by UID.
 """
 
 from __future__ import annotations

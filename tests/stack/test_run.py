@@ -182,7 +182,7 @@ def test_a_runner_that_is_killed_outright_leaves_no_server_behind(tmp_path: Path
 
 def test_the_demo_reports_simulated_watts_only(tmp_path: Path) -> None:
     with started(tmp_path, "--demo", *ALONE) as run:
-        assert "What a simulated machine draws now" in run.printed
+        assert "What the first of the simulated machines draws now" in run.printed
         methods = set(re.findall(r"\b(measured|modelled|simulated)  ", run.printed))
         assert methods == {"simulated"}
 
