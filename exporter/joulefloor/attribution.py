@@ -100,11 +100,13 @@ class Holding(NamedTuple):
     """Who holds a device: `claims` by what each holds of it, `activity` by what each does there.
 
     `activity` is empty while unknown; `busy` is the activity of the device, 0..1, None if unknown.
+    `unknown` says that pods hold it of which nothing was ever seen: without claims it is not free.
     """
 
     claims: Mapping[Workload, float]
     activity: Mapping[Workload, float] = {}
     busy: float | None = None
+    unknown: bool = False
 
 
 class Bills(NamedTuple):

@@ -7,6 +7,7 @@ that the bills of a component add up to the component, whatever is unknown.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
@@ -19,7 +20,7 @@ from joulefloor.attribution import (
     price_use,
     weights_of,
 )
-from joulefloor.counters import DYNAMIC, OWNER, STATIC, Counters
+from joulefloor.counters import DYNAMIC, OWNER, STATIC, Counters, Residuals
 from joulefloor.model import IDLE, PROCESS, SYSTEM, UNATTRIBUTED, Measures, Workload
 from joulefloor.tally import Claims, Line, Parts, Tally
 from joulefloor.units import nanoseconds_from_seconds
@@ -71,6 +72,7 @@ class Billing:
         self._leaving: set[Workload] = set()
         self._ended: dict[Workload, int] = {}
         self._credited: dict[str, float] = {}
+        self._residuals = Residuals()
         self._shares: dict[Device, set[Cell]] = {}
         self._begun = False
 
@@ -139,7 +141,7 @@ class Billing:
     def credit_part(self, component: str, device: str, part: str, joules: float) -> None:
         """A part of a device spent joules (>= 0): `mig:PROFILE:UUID` or `process:PID`."""
         kind, _, name = part.partition(":")
-        if kind in {"mig", PROCESS}:
+        if self._begun and kind in {"mig", PROCESS}:
             parts = self._parts.setdefault((component, device), Parts())
             parts.add(part if kind == PROCESS else name.rpartition(":")[2], joules)
 
@@ -153,7 +155,7 @@ class Billing:
             for component, energy in pooled.items():
                 self._bill_component(component, energy)
             self._begun = True
-            self._close_residuals()
+            self._close_residuals(now_ns)
         self._forget(now_ns)
 
     def _bill_devices(self, static_watts: Known, activity: Known) -> dict[str, Energy]:
@@ -168,10 +170,10 @@ class Billing:
             energy = _split(joules, seconds, static_watts(component, device))
             claims = self._claims.get(component)
             parts = self._parts.get((component, device))
+            known = parts.spent(seconds) if parts is not None else {}
             if claims is not None and claims.known and self._begun:
-                known = parts.spent(seconds) if parts is not None else {}
                 holding = claims.holding(device, known, live, activity(component, device))
-                if holding.claims or component not in lost:
+                if holding.claims or not (holding.unknown or component in lost):
                     self._write_shares(component, device, holding)
                     bills = bill_device(energy, holding, self._terms.policy)
                     self._counters.charge(component, bills)
@@ -220,20 +222,18 @@ class Billing:
         return bills
 
     def _live(self) -> frozenset[Workload]:
-        """Pods that have a cgroup, by name; empty while no names are known."""
-        tally = self._tallies.get("cpu")
-        users = tally.present if tally is not None else ()
+        """Pods that have a cgroup which can be read, by name; empty while no names are known."""
+        users = chain.from_iterable(tally.present for tally in self._tallies.values())
         return frozenset(user for user in users if user.kind == "pod" and user.namespace)
 
     # -- board ----------------------------------------------------------------------------------
 
-    def _close_residuals(self) -> None:
-        """Write how far the bills of a component are from what was credited to it."""
+    def _close_residuals(self, now_ns: int) -> None:
+        """Write how far the bills of a component are from what was lately credited to it."""
         billed = self._counters.close()
-        for component, credited in self._credited.items():
-            off = abs(credited - billed.get(component, 0.0))
+        for component, ratio in self._residuals.close(now_ns, self._credited, billed).items():
             cell = self._board.cell(catalogue.WORKLOAD_RESIDUAL, (component,), OWNER)
-            self._board.put(cell, off / credited if credited > 0 else 0.0)
+            self._board.put(cell, ratio)
 
     def _write_shares(self, component: str, device: str, holding: Holding) -> None:
         """Say who is billed for a device and by what it is divided."""

@@ -6,10 +6,11 @@ get the same joules and stay.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
 from joulefloor.owners import owner_of
+from joulefloor.units import nanoseconds_from_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,6 +23,10 @@ MOST_NAMESPACES = 1000
 """Namespaces that are told apart; later ones are billed together, with an empty name."""
 MOST_OWNERS = 1000
 """Owners that are told apart; later ones, and pods without a name, are billed together."""
+WINDOW_S = 60.0
+"""The residual is that of so many seconds at most, and of half as many at least."""
+ROUNDING = 1e-12
+"""Of all joules ever billed: what adding them up may lose."""
 DYNAMIC, STATIC = "dynamic", "static"
 
 
@@ -48,6 +53,54 @@ class Bill:
         self.joules = 0.0
 
 
+class Names:
+    """Pairs of names that are told apart: the first `most` that come."""
+
+    __slots__ = ("_known", "_most")
+
+    def __init__(self, most: int) -> None:
+        """None told apart."""
+        self._most = most
+        self._known: set[tuple[str, str]] = set()
+
+    def admit(self, name: tuple[str, str]) -> bool:
+        """Whether it is told apart, now and from now on."""
+        if name not in self._known and len(self._known) < self._most:
+            self._known.add(name)
+        return name in self._known
+
+
+class Mark(NamedTuple):
+    """Joules credited and billed by component, from the start until an instant."""
+
+    at_ns: int
+    credited: Mapping[str, float]
+    billed: Mapping[str, float]
+
+
+class Residuals:
+    """How far the bills are from what was credited, over about the last minute."""
+
+    def __init__(self) -> None:
+        """From the start on."""
+        self._since = self._next = Mark(0, {}, {})
+
+    def close(
+        self, now_ns: int, credited: Mapping[str, float], billed: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Share (0 or more) of the energy of each component, 0 where none was credited lately."""
+        since = self._since
+        ratios: dict[str, float] = {}
+        for component, joules in credited.items():
+            spent = joules - since.credited.get(component, 0.0)
+            bills = billed.get(component, 0.0) - since.billed.get(component, 0.0)
+            off = abs(spent - bills)
+            ratios[component] = off / spent if spent > 0 and off > ROUNDING * joules else 0.0
+        if now_ns - self._next.at_ns >= nanoseconds_from_seconds(WINDOW_S / 2):
+            self._since, self._next = self._next, Mark(now_ns, dict(credited), billed)
+        return ratios
+
+
 class Counters:
     """All bills by component and share, and the sums over them."""
 
@@ -58,6 +111,8 @@ class Counters:
         self._bills: dict[tuple[str, str], dict[Workload, Bill]] = {}
         self._namespaces: dict[tuple[str, ...], Sum] = {}
         self._owners: dict[tuple[str, ...], Sum] = {}
+        self._named = Names(MOST_NAMESPACES)
+        self._owned = Names(MOST_OWNERS)
         self._cells: list[Cell] = []
         self._sums: list[Sum] = []
         self._nobody = Sum()
@@ -115,19 +170,19 @@ class Counters:
                 self._board.clear(bill.cell)
 
     def _namespace(self, component: str, share: str, workload: Workload) -> Sum:
-        labels = (component, workload.kind, workload.namespace, share)
-        if labels not in self._namespaces and len(self._namespaces) >= MOST_NAMESPACES:
-            labels = (component, workload.kind, "", share)
+        kind, namespace = workload.kind, workload.namespace
+        if namespace and not self._named.admit((kind, namespace)):
+            namespace = ""
+        labels = (component, kind, namespace, share)
         return self._sum(catalogue.NAMESPACE_ENERGY, self._namespaces, labels)
 
     def _owner(self, share: str, workload: Workload) -> Sum:
         if workload.kind != "pod":
             return self._nobody
-        labels = (workload.namespace, owner_of(workload.name, self._node), share)
-        surplus = labels not in self._owners and len(self._owners) >= MOST_OWNERS
-        if surplus or not workload.namespace:
-            labels = ("", "", share)
-        return self._sum(catalogue.OWNER_ENERGY, self._owners, labels)
+        owner = workload.namespace, owner_of(workload.name, self._node)
+        if not workload.namespace or not self._owned.admit(owner):
+            owner = "", ""
+        return self._sum(catalogue.OWNER_ENERGY, self._owners, (*owner, share))
 
     def _sum(
         self, metric: catalogue.Metric, sums: dict[tuple[str, ...], Sum], labels: tuple[str, ...]

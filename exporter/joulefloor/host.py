@@ -208,6 +208,21 @@ class Host:
         """Whether the path exists (a dangling link does not)."""
         return os.path.exists(self._full(path))  # noqa: PTH110  # no Path object per probe
 
+    def exists(self, path: str) -> bool:
+        """Whether the path exists, where that this user may not know it is not the same as no.
+
+        Raises:
+            SourceError: DENIED when a folder on the way may not be entered, or as `KeptFile.read`.
+        """
+        try:
+            os.stat(self._full(path))  # noqa: PTH116  # no Path object per read
+        except OSError as error:
+            failure = source_error(error, path)
+            if failure.reason is Reason.ABSENT:
+                return False
+            raise failure from None
+        return True
+
     def text(self, path: str, limit: int = 65_536) -> str:
         """Content of a small file read once, without surrounding white space.
 

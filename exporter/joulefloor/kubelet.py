@@ -9,6 +9,7 @@ Reads: the service v1.PodResourcesLister of the kubelet (GA since Kubernetes 1.2
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -176,6 +177,9 @@ def ask(socket: str) -> tuple[Answer, str, str]:
                 grpc.StatusCode.UNIMPLEMENTED: Reason.UNSUPPORTED,
                 grpc.StatusCode.PERMISSION_DENIED: Reason.DENIED,
             }.get(error.code(), Reason.LOST)
+            if os.strerror(errno.EACCES) in (error.details() or ""):
+                # gRPC has no status of its own for a socket that may not be connected.
+                reason = Reason.DENIED
             return Answer((), 0), reason, f"{socket}: {error.code().name}: {error.details()}"
 
 

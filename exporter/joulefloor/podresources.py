@@ -48,6 +48,7 @@ SIGNS = {
     "tpu": ("dev/accel0", "dev/vfio/0"),
 }
 """What a machine with devices of a component has."""
+ROOT_ONLY = "the kubelet answers root only: run as uid 0, in the chart rapl.mode: root"
 MOST_FAULTS = 20
 MOST_PODS = 1000
 
@@ -60,8 +61,8 @@ class DeviceSource:
     Reads: var/lib/kubelet/pod-resources/kubelet.sock (the folder must be mounted, since the kubelet
     makes the socket anew when it starts), proc/driver/nvidia/gpus/*/information, the links
     sys/class/drm/*/device, and cgroup.procs of pods that share a GPU.
-    Raises: ABSENT without the folder or without devices, LOST while the kubelet does not answer,
-    UNSUPPORTED when grpcio is not installed.
+    Raises: ABSENT without the folder or without devices, DENIED where the folder or the socket is
+    root's alone, LOST while the kubelet does not answer, UNSUPPORTED when grpcio is not installed.
     """
 
     name = "workloads-devices"
@@ -83,8 +84,12 @@ class DeviceSource:
 
     def read(self) -> Batch:
         """What each pod holds: 1 for a device, or the number of its replicas."""
-        components = self._components()
-        rows = self._ask()
+        try:
+            components, rows = self._components(), self._ask()
+        except SourceError as error:
+            if error.reason is Reason.DENIED:
+                raise SourceError(Reason.DENIED, f"{error.detail}; {ROOT_ONLY}") from None
+            raise
         by_minor = self._by_minor()
         by_card = self._by_card() if any(row[2] == DRA_AMD for row in rows) else {}
         claims: dict[tuple[str, ...], float] = {}
@@ -137,9 +142,10 @@ class DeviceSource:
                     yield process, pod
 
     def _components(self) -> Sequence[str]:
-        if not self._host.has(FOLDER):
-            raise SourceError(Reason.ABSENT, f"{FOLDER}: no kubelet here, or it is not mounted")
         found = [name for name, signs in SIGNS.items() if any(map(self._host.has, signs))]
+        there = self._host.exists(FOLDER) if found else self._host.has(FOLDER)
+        if not there:
+            raise SourceError(Reason.ABSENT, f"{FOLDER}: no kubelet here, or it is not mounted")
         if not found:
             raise SourceError(Reason.ABSENT, "no GPU or TPU that a pod could hold")
         return found
@@ -177,7 +183,7 @@ class DeviceSource:
 
     def _ask(self) -> Iterable[tuple[str, str, str, str]]:
         """Rows of the kubelet's list."""
-        if not self._host.has(SOCKET):
+        if not self._host.exists(SOCKET):
             self._worker.stop()
             raise SourceError(Reason.LOST, f"{SOCKET}: the kubelet is not running")
         until_ns = self._clock.monotonic_ns() + nanoseconds_from_seconds(DEADLINE_SECONDS)

@@ -53,7 +53,7 @@ class Tally:
         self._users: tuple[Line, ...] | None = None
         self._limits: dict[Workload, Line] = {}
         self._ended: list[Line] = []
-        self._arrivals: list[Workload] = []
+        self._arrivals: dict[Workload, None] = {}
         self._last: Totals | None = None
         self._whole: Line | None = None
         self._rest: Line | None = None
@@ -72,7 +72,7 @@ class Tally:
         else:
             self.present[line.workload] = line
             self._users = None
-            self._arrivals.append(line.workload)
+            self._arrivals[line.workload] = None
 
     def read(self, line: Line, at_ns: int) -> None:
         """The whole was read at that instant, and so was everything else with it."""
@@ -87,6 +87,7 @@ class Tally:
             self._ended.clear()
         elif self.present.get(line.workload) is line:
             del self.present[line.workload]
+            self._arrivals.pop(line.workload, None)
             self._users = None
         elif self._limits.get(line.workload) is line:
             del self._limits[line.workload]
@@ -105,8 +106,8 @@ class Tally:
 
     def arrivals(self) -> Iterable[Workload]:
         """Workloads that came since this was last asked, if they are still there."""
-        new, self._arrivals = self._arrivals, []
-        return [workload for workload in new if workload in self.present]
+        new, self._arrivals = self._arrivals, {}
+        return new
 
     def totals(self) -> Totals | None:
         """Use since the last bill, or as at the last bill if nothing new is known.
@@ -136,17 +137,17 @@ class Tally:
         return self._last
 
     def _sum(self, busy: float, left: float, seconds: float) -> Totals:
-        """Add up what is due, and what is allocated where limits take the place of use."""
+        """Add up what is due, and what is allocated where limits take the place of use.
+
+        Limits are read seldom: one of a workload that is no longer read counts nothing. Each counts
+        once, though a workload whose control groups changed has a line that ended and a new one.
+        """
         named = allocated = sum(self.due)
         self.allocated = self.due
         if self._limits:
-            self.lines += tuple(
-                limit for user, limit in self._limits.items() if user not in self.present
-            )
-            self.due = self.due + [0.0] * (len(self.lines) - len(self.due))
             limits = {user: (limit.value or 0.0) * seconds for user, limit in self._limits.items()}
             self.allocated = [
-                limits.get(line.workload, due)
+                limits.pop(line.workload, 0.0 if line.workload in self._limits else due)
                 for line, due in zip(self.lines, self.due, strict=True)
             ]
             allocated = sum(self.allocated)
@@ -189,6 +190,7 @@ class Claims:
         """Nothing claimed, and unknown whether that is so."""
         self._claims: dict[str, dict[Workload, Line]] = {}
         self._activity: dict[str, dict[Workload, Line]] = {}
+        self._seen: set[Line] = set()
 
     @property
     def known(self) -> bool:
@@ -212,6 +214,7 @@ class Claims:
 
     def drop(self, line: Line) -> None:
         """The claim is given back."""
+        self._seen.discard(line)
         tables, device = self._tables(line), line.channel.labels[1]
         table = tables.get(device, {})
         if table.get(line.workload) is line:
@@ -232,13 +235,16 @@ class Claims:
         """Holders of a device and of its parts, whose joules (by `parts`) are their activity.
 
         A process is a part that nobody claims, and whose owner is told as its activity. Where names
-        of live pods are known, pods that ended hold nothing.
+        of live pods are known, pods that ended hold nothing, and pods that never were among them
+        leave it unknown who holds the device unless others do.
         """
+        lines = list(self._claims.get(device, {}).values())
         claims = _values(self._claims.get(device, {}))
         activity = _values(self._activity.get(device, {}))
         for part, joules in parts.items():
             for user in self._activity.get(part, ()):
                 activity[user] = activity.get(user, 0.0) + joules
+            lines += self._claims.get(part, {}).values()
             holders = _values(self._claims.get(part, {}))
             for user, held in holders.items():
                 claims[user] = claims.get(user, 0.0) + held
@@ -246,7 +252,9 @@ class Claims:
                 activity[user] = activity.get(user, 0.0) + share
         if live:
             claims = {user: held for user, held in claims.items() if user in live}
-        return Holding(claims, activity, busy)
+            self._seen.update(line for line in lines if line.workload in live)
+        unknown = bool(live) and not self._seen.issuperset(lines)
+        return Holding(claims, activity, busy, unknown)
 
 
 def _values(lines: Mapping[Workload, Line]) -> dict[Workload, float]:

@@ -193,6 +193,33 @@ def test_a_socket_that_nobody_serves_is_lost(
     assert error.value.reason is Reason.LOST
 
 
+ASK_AS_NOBODY = """
+import os, sys
+from joulefloor import kubelet
+kubelet.ask('/nowhere')
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+print(*kubelet.ask(sys.argv[1])[1:])
+"""
+"""The first question loads all of gRPC, which may lie where only its owner may read."""
+
+
+def test_a_socket_that_this_user_may_not_connect_is_denied(
+    node: tuple[Machine, Kubelet, DeviceSource],
+) -> None:
+    """As the kubelet's own where its folder may be entered: gRPC says UNAVAILABLE."""
+    _, served, _ = node
+    served.start()
+    served.socket.chmod(0)
+    command = (sys.executable, "-c", ASK_AS_NOBODY, str(served.socket))
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert said.startswith("DENIED ")
+    assert "UNAVAILABLE" in said
+    assert served.calls == 0
+
+
 def test_a_slow_kubelet_is_late_and_answers_later(
     node: tuple[Machine, Kubelet, DeviceSource],
 ) -> None:

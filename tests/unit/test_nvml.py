@@ -5,6 +5,7 @@ The source, its worker process and NVIDIA's binding are the real ones; only the 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -135,6 +136,64 @@ def test_readings_carry_base_units(rig: Callable[..., Rig]) -> None:
     assert throttled[("gpu", uuid, "hw_thermal_slowdown")] == 2.5
     assert series_of(batch, catalogue.LINK)[("gpu", uuid, "nvlink", "transmit")] == 4096
     assert series_of(batch, catalogue.COMPONENT_POWER_LIMIT)[("gpu", uuid, "enforced")] == 700
+
+
+@pytest.mark.parametrize(
+    ("profile", "reasons"), [("a100-sxm4-80gb", {"thermal"}), ("h100-sxm5", set())]
+)
+def test_thermal_throttling_in_one_is_told_where_the_driver_knows_no_finer_reasons(
+    rig: Callable[..., Rig], profile: str, reasons: set[str]
+) -> None:
+    gpus = rig(profile)
+    gpus.gpus[0].put("violation.thermal", 2_500_000_000)
+    gpus.driver.write()
+    gpus.until(quiet)
+    throttled = series_of(gpus.source.read(), catalogue.THROTTLE)
+    told = {labels[2]: seconds for labels, seconds in throttled.items() if seconds == 2.5}
+    assert set(told) == reasons
+
+
+def links(gpus: Rig, batch: Batch) -> float | None:
+    """Bytes sent over NVLink by the first GPU."""
+    return series_of(batch, catalogue.LINK).get(("gpu", gpus.uuid(0), "nvlink", "transmit"))
+
+
+def has_activity(batch: Batch) -> bool:
+    return "tensor" in engines(batch)
+
+
+def test_bytes_of_a_link_are_never_integrated_in_place_of_the_drivers_counter(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("h100-sxm5", stopped=False)
+    kib = 10**12
+    gpus.gpus[0].put("nvlink.data_tx_kib", kib).put("gpm.61", 1000)
+    gpus.driver.write()
+    assert links(gpus, gpus.until(has_activity)) == kib * 1024
+    gpus.gpus[0].put("nvlink.data_tx_kib", "error 999")
+    gpus.driver.write()
+    told = gpus.until(lambda b: has_activity(b) and bool(b.faults))
+    assert links(gpus, told) is None
+    gpus.gpus[0].put("nvlink.data_tx_kib", kib + 10)
+    gpus.driver.write()
+    gpus.until(lambda b: links(gpus, b) == (kib + 10) * 1024)
+
+
+def test_a_counter_of_a_link_that_comes_late_does_not_move_the_integrated_bytes(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("h100-sxm5", stopped=False)
+    gpus.gpus[0].put("nvlink.data_tx_kib", "error 999").put("gpm.61", 1000)
+    gpus.driver.write()
+    before = links(gpus, gpus.until(lambda b: links(gpus, b) is not None))
+    gpus.gpus[0].put("nvlink.data_tx_kib", 10**12)
+    gpus.driver.write()
+    for _ in range(2):
+        after = links(gpus, gpus.until(has_activity))
+        assert before is not None
+        assert after is not None
+        assert before <= after < before + 60 * 1000 * 2**20
+        before = after
 
 
 def test_without_full_detail_only_what_is_asked_for_every_day_is_told(
@@ -449,6 +508,23 @@ def test_case_2_a_gpu_that_is_lost_and_returns_with_a_smaller_counter_makes_no_s
     assert all(watts <= 700 for watts in gpus.series(COMPONENT_POWER).values())
 
 
+def test_case_2_a_gpu_that_returns_leaves_nothing_allocated_behind(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("h100-sxm5", stopped=False)
+    gpus.until(has_activity)
+    for _ in range(2):
+        gpus.gpus[0].set(state="lost")
+        gpus.driver.write()
+        gpus.until(lambda b: reasons_of(b, gpus.uuid(0)) == {Reason.LOST})
+        gpus.gpus[0].drop("state")
+        gpus.driver.write()
+        gpus.until(has_activity)
+    calls = Counter(call.function for call in gpus.driver.calls())
+    assert calls["nvmlGpmSampleAlloc"] == calls["nvmlGpmSampleFree"] + 2 == 6
+    assert calls["nvmlEventSetCreate"] == calls["nvmlEventSetFree"] + 1 == 3
+
+
 def test_case_3_a_new_driver_is_followed_by_a_new_worker_and_the_total_goes_on(
     rig: Callable[..., Rig],
 ) -> None:
@@ -572,6 +648,54 @@ def test_case_5_the_activity_of_an_instance_weighs_its_share(rig: Callable[..., 
     idle = ("gpu", gpus.uuid(0), "idle", "nvml", "modelled")
     share = second[labels] - first[labels]
     assert share / (share + second[idle] - first[idle]) == pytest.approx(0.5 * 3 / 7, rel=0.3)
+
+
+def test_case_5_compute_instances_of_one_gpu_instance_share_its_size_and_activity(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("h100-sxm5", stopped=False)
+    for slot in range(7):
+        mig(gpus, slot, f"MIG-{slot}", 1, 80, gi=0)
+        gpus.driver.instance(0, slot).set(gi_slices=7, ci=slot).put("gpm.1", 30)
+    gpus.driver.write()
+    name = "mig:1c.7g.80gb:MIG-{}"
+
+    def told(batch: Batch) -> dict[str, float]:
+        return {labels[2]: joules for labels, joules in series_of(batch, PART_ENERGY).items()}
+
+    first = told(gpus.until(lambda b: told(b).get(name.format(0), 0.0) > 0))
+    more = first[name.format(0)] + 1
+    second = told(gpus.until(lambda b: told(b)[name.format(0)] > more))
+    spent = {part: joules - first[part] for part, joules in second.items()}
+    assert set(spent) == {*map(name.format, range(7)), "idle"}
+    assert spent["idle"] / sum(spent.values()) == pytest.approx(0.7)
+    assert spent[name.format(6)] / sum(spent.values()) == pytest.approx(0.3 / 7)
+    opened = [call for call in gpus.driver.calls() if call.function == "nvmlGpmSampleAlloc"]
+    assert len(opened) == 4, "two samples of the board, and two of the one GPU instance"
+
+
+@pytest.mark.parametrize(
+    ("profiles", "size", "slices"),
+    [({0: 1, 1: 2, 3: 4}, 4, 4), ({0: 1, 9: 1, 12: 2}, 1, 2), ({}, 4, 7)],
+    ids=["A30", "RTX PRO 5000", "a driver that tells no profiles"],
+)
+def test_case_5_the_size_of_a_board_is_that_of_its_largest_profile(
+    rig: Callable[..., Rig], profiles: dict[int, int], size: int, slices: int
+) -> None:
+    gpus = rig("a100-sxm4-80gb")
+    board = gpus.gpus[0].set(load=280_000)
+    board.drop(*(f"mig.profile.{number}" for number in range(18)))
+    for number, told in profiles.items():
+        board.put(f"mig.profile.{number}", told)
+    mig(gpus, 0, "MIG-a", size, 24, gi=1)
+    board.process(100, 2**30, "gi=1", "ci=0")
+    gpus.driver.write()
+    gpus.until(quiet)
+    gpus.book()
+    gpus.ran(10)
+    shares = parts(gpus)
+    assert shares[f"mig:{size}g.24gb:MIG-a"] == pytest.approx(10 * 280 * size / slices)
+    assert shares["idle"] == pytest.approx(10 * 280 * (1 - size / slices))
 
 
 def test_case_6_processes_on_one_gpu_sum_to_it_with_idle_apart(rig: Callable[..., Rig]) -> None:
@@ -832,8 +956,15 @@ def test_case_10_cycle_counters_are_preferred_where_the_driver_has_them(
     gpus.gpus[0].set(clock__sm=1830)
     gpus.driver.write()
     labels = ("gpu", gpus.uuid(0), "fp16", "nvml-cycles", "modelled")
-    batch = gpus.until(lambda b: series_of(b, OPERATIONS).get(labels, 0) > 0)
-    assert not any(labels[3] == "nvml-gpm" for labels in series_of(batch, OPERATIONS))
+    first = gpus.until(lambda b: series_of(b, OPERATIONS).get(labels, 0) > 0)
+    before = next(r for r in first.readings if r.channel.labels == labels)
+    quarter_peak = 0.25 * 1.83e9 * 132 * 4096
+    enough = before.value + 0.8 * quarter_peak
+    second = gpus.until(lambda b: series_of(b, OPERATIONS).get(labels, 0) > enough)
+    after = next(r for r in second.readings if r.channel.labels == labels)
+    rate = (after.value - before.value) / ((after.at_ns - before.at_ns) / 1e9)
+    assert rate == pytest.approx(quarter_peak, rel=0.1)
+    assert not any(labels[3] == "nvml-gpm" for labels in series_of(second, OPERATIONS))
 
 
 def test_case_10_an_old_driver_that_refuses_cycle_counters_still_tells_activity(

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from joulefloor import catalogue
 from joulefloor.attribution import Policy
-from joulefloor.billing import MOST_FINISHED, Terms
+from joulefloor.billing import MOST_FINISHED, Terms, workload_of
 from joulefloor.board import Board
-from joulefloor.counters import MOST_OWNERS
+from joulefloor.counters import MOST_NAMESPACES, MOST_OWNERS, Counters, Residuals
 from joulefloor.ledger import Ledger, Rules
 from joulefloor.model import (
     EVERY_DEVICE,
@@ -24,6 +24,7 @@ from joulefloor.model import (
     Snapshot,
     Workload,
 )
+from joulefloor.tally import Line, Tally
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
 CPUS = 4
@@ -393,6 +394,138 @@ def test_without_names_of_live_pods_every_claim_counts() -> None:
     for _ in range(3):
         node.tick({"gpu": 100.0}, {Workload("pod", "", "5f1c7c0e"): 0.1})
     assert node.bill(A, "gpu") == node.bill(B, "gpu") == pytest.approx(100.0)
+
+
+def test_a_pod_whose_cpu_time_cannot_be_read_holds_its_gpu_while_its_memory_is() -> None:
+    node = Node(static=0.0)
+    node.claims = {(GPU, A): 1.0}
+    node.held = {A: 10.0, B: 10.0}
+    for _ in range(3):
+        node.tick({"gpu": 100.0}, {A: 1.0, B: 0.5})
+    del node.cpu_s[A]
+    for _ in range(3):
+        node.tick({"gpu": 100.0}, {B: 0.5})
+    assert node.bill(A, "gpu") == pytest.approx(500.0)
+    assert node.bill(SYSTEM, "gpu") == 0.0
+
+
+def test_a_gpu_whose_only_holder_was_never_seen_is_not_called_free() -> None:
+    node = Node(static=60.0)
+    node.claims = {(GPU, A): 1.0}
+    for _ in range(3):
+        node.tick({"gpu": 100.0}, {B: 0.5})
+    assert node.bill(UNATTRIBUTED, "gpu") == pytest.approx(3 * 40.0 - 40.0)
+    assert node.bill(UNATTRIBUTED, "gpu", "static") == pytest.approx(2 * 60.0)
+    assert node.bill(SYSTEM, "gpu") == node.bill(IDLE, "gpu", "static") == 0.0
+    assert node.billed("gpu") == pytest.approx(node.spent("gpu"))
+
+
+def test_a_gpu_whose_only_holder_ended_is_free() -> None:
+    node = Node(static=60.0)
+    node.claims = {(GPU, A): 1.0}
+    for _ in range(3):
+        node.tick({"gpu": 100.0}, {A: 0.5, B: 0.5})
+    before = node.bill(A, "gpu")
+    del node.cpu_s[A]
+    node.tick({"gpu": 100.0}, {B: 0.5})
+    assert node.bill(A, "gpu") == before
+    assert node.bill(SYSTEM, "gpu") == pytest.approx(40.0)
+    assert node.bill(IDLE, "gpu", "static") == pytest.approx(60.0)
+
+
+def test_a_limit_that_outlives_its_pod_is_billed_nothing() -> None:
+    """Limits are read every 30 s; the pod's CPU seconds of its last tick still count."""
+    node = Node(Policy.ALLOCATION, static=40.0)
+    node.limits = {A: 1.0, B: 1.0}
+    for _ in range(3):
+        node.tick({"cpu": 50.0}, {A: 0.5, B: 0.5})
+    before = node.bill(A, share="static")
+    del node.cpu_s[A]
+    for _ in range(20):
+        node.tick({"cpu": 50.0}, {B: 0.5})
+    assert node.bill(A, share="static") == before
+    assert node.billed("cpu") == pytest.approx(node.spent("cpu"))
+
+
+def test_a_limit_counts_once_though_the_control_groups_of_its_pod_changed() -> None:
+    tally = Tally()
+    busy, rest, limit, old, new = (
+        Line(channel, workload_of(channel), tally)
+        for channel in (use(SYSTEM), use(IDLE), use(A, share="static"), use(A), use(A))
+    )
+    for line in (busy, rest, limit, old):
+        tally.add(line)
+    tally.read(busy, NANOSECONDS_PER_SECOND)
+    limit.value, busy.used, rest.used, old.used = 1.0, 1.0, 3.0, 1.0
+    tally.add(new)
+    tally.drop(old)
+    tally.read(busy, 2 * NANOSECONDS_PER_SECOND)
+    totals = tally.totals()
+    assert totals is not None
+    assert totals.named == 1.0
+    assert totals.allocated == sum(tally.allocated) == 1.0
+
+
+def test_pods_of_a_component_without_a_meter_leave_nothing_behind() -> None:
+    node = Node(static=0.0, keep_s=0)
+    for number in range(20):
+        pod = Workload("pod", "ci", f"run{number}x")
+        node.held = {pod: 10.0}
+        node.tick({"cpu": 50.0}, {pod: 0.5})
+        node.remove(pod)
+    node.tick({"cpu": 50.0})
+    assert not node.ledger._billing._tallies["dram"]._arrivals
+
+
+def test_processes_on_a_gpu_leave_nothing_behind_where_no_kubelet_is() -> None:
+    node = Node(static=0.0)
+    for number in range(20):
+        for spent in (0.0, 5.0):
+            node.tick({"gpu": 10.0}, {A: 1.0}, parts={f"process:{number}": spent})
+    (parts,) = node.ledger._billing._parts.values()
+    assert len(parts.spent(0.0)) == 1
+
+
+def test_a_namespace_that_is_told_apart_has_all_its_components_and_shares() -> None:
+    counters = Counters(Board(), "")
+    for number in range(MOST_NAMESPACES + 1):
+        pod = Workload("pod", f"ns-{number}", "a")
+        for component in ("cpu", "dram", "gpu"):
+            counters.charge(component, ({pod: 1.0}, {pod: 1.0}))
+    named, owned = counters._namespaces, counters._owners
+    assert len({labels[2] for labels in named}) == MOST_NAMESPACES + 1
+    for component in ("cpu", "dram", "gpu"):
+        for share in ("dynamic", "static"):
+            assert named[component, "pod", f"ns-{MOST_NAMESPACES - 1}", share].joules == 1.0
+            assert named[component, "pod", "", share].joules == 1.0
+    assert owned[f"ns-{MOST_OWNERS - 1}", "a", "static"].joules == 3.0
+    assert owned["", "", "dynamic"].joules == 3.0
+    assert len(owned) == 2 * (MOST_OWNERS + 1)
+
+
+def test_the_residual_is_that_of_the_last_minute() -> None:
+    """A loss shows at once after any time without one, and is over a minute after its end."""
+    residuals = Residuals()
+    credited = billed = 0.0
+    ratios = []
+    for second in range(20_300):
+        credited += 100.0
+        billed += 95.0 if 20_000 <= second < 20_100 else 100.0
+        at_ns = (second + 1) * NANOSECONDS_PER_SECOND
+        ratios.append(residuals.close(at_ns, {"cpu": credited}, {"cpu": billed})["cpu"])
+    assert max(ratios[:20_000]) == 0.0
+    assert ratios[20_000] == pytest.approx(0.05 / 60, rel=1.0)
+    assert ratios[20_060:20_100] == pytest.approx([0.05] * 40)
+    assert max(ratios[20_160:]) == 0.0
+
+
+def test_rounding_is_no_residual_and_a_component_without_energy_has_none() -> None:
+    residuals = Residuals()
+    for second in range(1, 200):
+        at_ns = second * NANOSECONDS_PER_SECOND
+        large = 1e10 + second * 1e-5
+        credited, billed = {"cpu": large, "gpu": 0.0}, {"cpu": large + 4e-6, "gpu": 0.0}
+        assert residuals.close(at_ns, credited, billed) == {"cpu": 0.0, "gpu": 0.0}
 
 
 def test_a_finished_workload_stays_for_a_set_time_and_its_namespace_for_ever() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -174,3 +175,31 @@ def test_a_kubelet_without_its_socket_is_lost_and_nothing_is_started(machine: Ma
         source.read()
     assert error.value.reason is Reason.LOST
     assert source._worker.pid is None
+
+
+@pytest.mark.parametrize("depth", ["var/lib/kubelet", "var/lib/kubelet/pod-resources"])
+def test_a_kubelet_behind_a_folder_of_root_alone_is_denied_with_the_fix(
+    machine: Machine, depth: str
+) -> None:
+    machine.write("dev/nvidiactl", "")
+    machine.write("var/lib/kubelet/pod-resources/kubelet.sock", "")
+    source = devices(machine)
+    (machine.root / depth).chmod(0o700 if os.geteuid() == 0 else 0)
+    with (
+        machine.as_nobody(),
+        pytest.raises(SourceError, match=r"root only.*rapl\.mode: root") as error,
+    ):
+        source.read()
+    (machine.root / depth).chmod(0o700)
+    assert error.value.reason is Reason.DENIED
+    assert source._worker.pid is None
+
+
+def test_without_devices_a_folder_of_root_alone_is_not_missed(machine: Machine) -> None:
+    machine.write("var/lib/kubelet/pod-resources/kubelet.sock", "")
+    folder = machine.root / "var/lib/kubelet"
+    folder.chmod(0o700 if os.geteuid() == 0 else 0)
+    with machine.as_nobody(), pytest.raises(SourceError) as error:
+        devices(machine).read()
+    folder.chmod(0o700)
+    assert error.value.reason is Reason.ABSENT
