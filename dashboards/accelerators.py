@@ -45,6 +45,8 @@ from joulefloor import catalogue
 
 TOTAL_WATTS = recorded("node:joulefloor_component_power_watts:sum", ACCELERATORS)
 IDLE = recorded("node:joulefloor_idle_accelerator_power_watts:sum")
+# Idle power is absent, not 0, where no device tells how busy it is.
+AT_WORK = f"sum({TOTAL_WATTS.expr}) - (sum({IDLE.expr}) or sum({TOTAL_WATTS.expr}) * 0)"
 THROTTLED = recorded("node:joulefloor_accelerator_throttle:ratio5m")
 RECORDED_OPERATIONS = recorded("node:joulefloor_operations:rate5m", ACCELERATORS)
 NODES_PER_OPERATION = recorded("node:joulefloor_joules_per_operation:ratio5m", ACCELERATORS).expr
@@ -92,8 +94,9 @@ NOW = (
         size=(3, 4),
         decimals=1,
         steps=((None, GOOD), (HELD_BACK, WARN), (0.2, BAD)),
-        description="Mean share of the time in which the devices were held back by heat or power, "
-        "over five minutes.",
+        description="Share of the time in which devices were held back by heat or power, over five "
+        "minutes: the mean of the nodes, however many devices each has, and in each the mean of "
+        "the devices that tell.",
     ),
     number(
         CELSIUS.total("max"),
@@ -126,7 +129,7 @@ NOW = (
 
 DRAW = (
     graph(
-        Query(f"sum({TOTAL_WATTS.expr}) - sum({IDLE.expr})", "at work"),
+        Query(AT_WORK, "at work"),
         IDLE.total().named("idle"),
         title="Power, at work and idle",
         unit="watt",

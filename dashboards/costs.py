@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dashboards.fields import BAD, GOOD, PLAIN, WARN
 from dashboards.models import (
     INFERENCES,
@@ -15,15 +17,32 @@ from dashboards.models import (
     widest,
 )
 from dashboards.panels import bars, graph
-from dashboards.promql import Query, level, recorded
+from dashboards.promql import Query, recorded
 from dashboards.tables import rows
+from dashboards.words import unit_of
 from joulefloor import catalogue
+
+if TYPE_CHECKING:
+    from joulefloor.catalogue import Metric
+
+
+def stated(metric: Metric, matcher: str) -> Query:
+    """The series of a gauge that people record in rules of their own.
+
+    Those have neither job nor instance, and of models no cluster: what is chosen of these must not
+    hide them.
+    """
+    return Query(f"{metric.name}{{{matcher}}}", unit=unit_of(metric), metric=metric)
+
 
 CARBON = one_basis("model:joulefloor_carbon_grams_per_inference:ratio5m")
 CARBON_OF_TOKENS = one_basis("model:joulefloor_carbon_grams_per_token:ratio5m")
-BUDGET = level(catalogue.MODEL_BUDGET, 'model=~"$model"').by("model", operation="max")
+OF_MODEL = 'model=~"$model"'
+BUDGET = stated(catalogue.MODEL_BUDGET, OF_MODEL).by("model", operation="max")
 OF_BUDGET = f"{at(PER_TOKEN, 'node')} / on (model) group_left () ({BUDGET.expr} > 0)"
-TRAINING = level(catalogue.MODEL_TRAINING_ENERGY, 'model=~"$model"').by("model", operation="max")
+TRAINING = stated(catalogue.MODEL_TRAINING_ENERGY, OF_MODEL).by("model", operation="max")
+# An intensity without a cluster counts for all of them.
+INTENSITY = stated(catalogue.CARBON_INTENSITY, 'cluster=~"$cluster|"')
 BREAKEVEN = recorded("model:joulefloor_breakeven_inferences:ratio5m")
 # An absent value takes the first colour.
 SPENT = ((None, PLAIN), (0, GOOD), (1, WARN), (2, BAD))
@@ -55,12 +74,12 @@ COST = (
         "electricity of a million output tokens at the price above.",
     ),
     graph(
-        level(catalogue.CARBON_INTENSITY).by("zone", "basis", operation="avg"),
+        INTENSITY.by("zone", "basis", operation="avg"),
         title="Carbon intensity of the grid",
         unit="suffix: g/kWh",
         size=(8, 8),
         description="CO2 equivalent of a kilowatt hour, by zone and by what it says: average, "
-        "market or marginal.",
+        "market or marginal. Of the chosen clusters, and where none is named.",
     ),
     graph(
         Query(CARBON_OF_TOKENS).by("model").times("1e6"),

@@ -17,10 +17,11 @@ GAP = per_model(GAP_NAME, 'definition="arith",reference="sink"')
 GAP_SINK = recorded(GAP_NAME, 'reference="sink"').expr
 GAP_DIE = recorded(GAP_NAME, 'reference="die"').expr
 FLOOR_WATTS = f"({ARITH} and {WATTS}) * on (cluster) group_left () {FLOOR.expr}"
-GAP_ARITH = f"sum({WATTS} and {ARITH}) / sum({FLOOR_WATTS})"
+GAP_ARITH = f"sum({WATTS} and {ARITH} and on (cluster) {FLOOR.expr}) / sum({FLOOR_WATTS})"
 BY_DEFINITION = (
-    # Watts are those of the models for which the definition has bits.
-    f"sum by (definition) ({BITS} ^ 0 * on ({KEY}) group_left () {WATTS}) / sum by (definition) "
+    # Watts are those of the models for which the definition has bits, where the floor is known.
+    f"sum by (definition) ((({BITS} and on (cluster) {FLOOR.expr}) ^ 0) "
+    f"* on ({KEY}) group_left () {WATTS}) / sum by (definition) "
     f"(({BITS} and on ({KEY}) {WATTS}) * on (cluster) group_left () {FLOOR.expr})"
 )
 DEVICE = f"{NODE}, component, device"

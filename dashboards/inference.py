@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from dashboards.costs import COST, OF_BUDGET, PEAKS, SPENT
 from dashboards.fields import GOOD, PLAIN, WARN, cell
 from dashboards.models import (
     BATCH,
+    BOUNDARIES,
     INFERENCES,
     MODEL,
     MODEL_CHOICE,
@@ -15,6 +18,8 @@ from dashboards.models import (
     TOKENS,
     at,
     by_batch,
+    comparable_cost,
+    over,
     per_million_tokens,
     token_cost,
     widest,
@@ -41,7 +46,8 @@ NOW = (
         title="Joules per token",
         unit="joule",
         description="Energy of the machines that serve (boundary: node) over the output tokens of "
-        "the chosen models. Prompt tokens are part of what an output token takes.",
+        "the chosen models that have this boundary. Prompt tokens are part of what an output token "
+        "takes.",
     ),
     number(
         Query(f"sum({TOKENS})"),
@@ -95,17 +101,14 @@ TOKEN = (
         "tokens. The scale is logarithmic. It falls as batches grow: a line that rises is waste.",
     ),
     bars(
-        Query(token_cost("device"), "device"),
-        Query(token_cost("node"), "node"),
-        Query(token_cost("pool"), "pool"),
-        Query(token_cost("facility"), "facility"),
+        *(Query(comparable_cost(boundary), boundary) for boundary in BOUNDARIES),
         title="By boundary",
         unit="joule",
         size=(8, 9),
-        description="Joules per output token of the chosen models; each bar contains the one "
-        "before. device: the accelerators. node: and the host, its CPUs, memory and fans. pool: "
-        "and machines that nobody uses. facility: and cooling and power supply, by the PUE. A "
-        "boundary that cannot be known is missing.",
+        description="Joules per output token; each bar contains the one before. device: the "
+        "accelerators. node: and the host, its CPUs, memory and fans. pool: and machines that "
+        "nobody uses. facility: and cooling and power supply, by the PUE. A boundary that no model "
+        "has is missing; all bars are over the chosen models that have the widest one here.",
     ),
 )
 
@@ -154,15 +157,16 @@ WHERE = (
         "cooling and power supply of the building.",
     ),
     graph(
-        Query(f"sum({at(POWER, 'node')}) / sum({at(POWER, 'device')})", "node over device"),
-        Query(f"sum({at(POWER, 'pool')}) / sum({at(POWER, 'node')})", "pool over node"),
-        Query(f"sum({at(POWER, 'facility')}) / sum({at(POWER, 'pool')})", "facility over pool"),
+        *(
+            Query(over(outer, inner), f"{outer} over {inner}")
+            for inner, outer in pairwise(BOUNDARIES)
+        ),
         title="Each boundary over the one inside",
         unit="suffix: times",
         size=(7, 9),
         minimum=1,
-        description="What a boundary adds, as a factor. 1 means nothing. It is comparable between "
-        "sites where joules are not.",
+        description="What a boundary adds, as a factor. 1 means nothing. Each is over the models "
+        "that have both boundaries. It is comparable between sites where joules are not.",
     ),
     graph(
         recorded("cluster:joulefloor_pue:ratio").by("cluster", "pue_source"),

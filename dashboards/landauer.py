@@ -49,8 +49,8 @@ WORDS = """\
   leaves one, so n bits are gone.
 - **op1**: one bit for each operation, a convention to compare with.
 - **write**: each bit written to memory replaces another.
-- **logical**: entropy of what went in minus entropy of what came out. The only one that binds every
-  machine.
+- **logical**: entropy of what went in minus entropy of what came out. Where a process measures its
+  entropies, the only one that binds every machine; from a server's perplexity, an estimate.
 
 The floor is a law for machines that forget. It is no forecast: nothing here says how near to it a
 computer can come.

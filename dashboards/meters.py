@@ -18,7 +18,8 @@ GAPS = births(catalogue.METER_GAP)
 RESIDUAL = recorded("node:joulefloor_unmetered_power_watts:diff")
 WALL = recorded("node:joulefloor_node_power_watts:rate5m")
 SHARE = f"{RESIDUAL.expr} / ({WALL.expr} > 0)"
-SELF = recorded("node:joulefloor_self_power_watts:rate5m")
+OWN_WATTS = rate(catalogue.SELF_ENERGY)
+SELF = OWN_WATTS._replace(expr=f"sum without (method) ({OWN_WATTS.expr})")
 POWER = recorded("node:joulefloor_it_power_watts:sum")
 CPU = rate(catalogue.PROCESS_CPU)
 MEMORY = level(catalogue.PROCESS_RSS)
@@ -121,7 +122,7 @@ SOURCES = (
             "Errors": {"unit": "suffix:/s"},
         },
         description="Every source of every chosen node: whether it gives readings, how long a "
-        "read takes, and when it last succeeded.",
+        "read takes, and, of one that gives none now, when it last did.",
     ),
     rows(
         {"Channels": level(catalogue.SOURCE_FAULTS)},

@@ -42,6 +42,17 @@ INFERENCES: Final = per_model("model:joulefloor_inferences:rate5m")
 BATCH: Final = per_model("model:joulefloor_batch_size:ratio")
 
 
+COMPARABLE: Final = " or ".join(
+    at(PER_TOKEN, inner) + (f" unless on () {at(PER_TOKEN, outer)}" if outer else "")
+    for inner, outer in zip(BOUNDARIES, (*BOUNDARIES[1:], ""), strict=True)
+)
+"""Models that serve and are known at the widest boundary at which any is.
+
+Who is known at one boundary is known at all inside it, but not the other way round: a model on CPUs
+has no node, a cluster without a PUE no facility. Sums over different models are no ratio.
+"""
+
+
 def one_basis(name: str) -> str:
     """A recorded series of carbon by the first of BASES that is known, as they are never added."""
     known = (per_model(name, f'basis="{basis}"') for basis in BASES)
@@ -58,6 +69,18 @@ def token_cost(boundary: str) -> str:
     """Joules per output token of all chosen models that serve, at the boundary."""
     power = at(POWER, boundary)
     return f"sum({power} and {TOKENS} > 0) / sum({TOKENS} > 0 and {power})"
+
+
+def comparable_cost(boundary: str) -> str:
+    """As `token_cost`, at every boundary of the same models: those of COMPARABLE."""
+    power = f"{at(POWER, boundary)} and ({COMPARABLE})"
+    return f"sum({power} and {TOKENS} > 0) / sum({TOKENS} > 0 and {power})"
+
+
+def over(outer: str, inner: str) -> str:
+    """How many times the power at the inner boundary the outer one has, of models with both."""
+    wide = at(POWER, outer)
+    return f"sum({wide}) / sum({at(POWER, inner)} and on ({KEY}) {wide})"
 
 
 def by_batch() -> str:

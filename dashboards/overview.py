@@ -21,7 +21,7 @@ FIRING = own("ALERTS", f'{JOULEFLOOR_ALERTS},alertstate="firing"').expr
 URGENT = own("ALERTS", f'{JOULEFLOOR_ALERTS},alertstate="firing",severity!="info"').expr
 SINCE = own("ALERTS_FOR_STATE", JOULEFLOOR_ALERTS).expr
 OLDEST = Query(f"{SINCE} and ignoring (alertstate) {FIRING}").by(
-    "alertname", "severity", "instance", "source", "cluster", "job", operation="min"
+    "alertname", "severity", "instance", "source", "model", "cluster", "job", operation="min"
 )
 NONE_IS_GOOD = ((None, GOOD), (1, WARN))
 # An absent value takes the first colour, so red begins at a number no node can reach.
@@ -105,15 +105,22 @@ SPLIT = (
 ATTENTION = (
     rows(
         {"Since": OLDEST.times("1000")},
-        {"alertname": "Alert", "severity": "Severity", "instance": "Node", "source": "Source"},
+        {
+            "alertname": "Alert",
+            "severity": "Severity",
+            "instance": "Node",
+            "source": "Source",
+            "model": "Model",
+        },
         title="Alerts that fire",
         first=("Alert", "Node"),
         sort="Since",
-        size=(12, 7),
+        size=(15, 7),
         empty="No alert fires.",
         cells={
-            "Alert": {"custom.width": 220},
-            "Since": {"unit": "dateTimeFromNow"},
+            "Alert": {"custom.width": 250},
+            "Model": {"custom.width": 220},
+            "Since": {"unit": "dateTimeFromNow", "custom.width": 140},
             "Severity": named(
                 {
                     "critical": ("critical", BAD),
@@ -135,7 +142,7 @@ ATTENTION = (
         },
         NODE_LABELS,
         title="Nodes without a meter",
-        size=(12, 7),
+        size=(9, 7),
         first=("Node", "Power"),
         hidden=("Known",),
         empty="Every node has a meter.",

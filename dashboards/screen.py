@@ -17,8 +17,10 @@ GRID_COLUMNS: Final = 24
 SCHEMA_VERSION: Final = 39
 """What Grafana 10.4 writes; later ones read it and migrate in memory."""
 TAG: Final = "joulefloor"
-ALERTS: Final = f'ALERTS{{alertname=~"Joulefloor.*",alertstate="firing",severity!="info",{SCOPE}}}'
-"""Alerts of severity info explain numbers, often for days: they would tint every graph."""
+FIRING: Final = f'ALERTS{{alertname=~"Joulefloor.*",alertstate="firing",severity!="info",{SCOPE}}}'
+"""Alerts of severity info explain numbers, often for days."""
+ALERTS: Final = f"{FIRING} unless {FIRING} offset 2m"
+"""Where alerts begin. Marked as long as they fire, a dozen of them would cover every graph."""
 
 
 class Row(NamedTuple):
@@ -137,7 +139,7 @@ def _firing() -> dashboard.AnnotationQuery:
     # Grafana 10 and later read the target; tools of older ones read the fields beside it.
     target = prometheus.Dataquery(expr=ALERTS, interval="60s", ref_id="Anno")
     return dashboard.AnnotationQuery(
-        name="Firing alerts",
+        name="Alerts that begin",
         datasource=DATASOURCE,
         enable=True,
         icon_color="orange",

@@ -24,7 +24,7 @@ POWER_NAME: Final = "namespace:joulefloor_power_watts:sum"
 POD: Final = ("workload_namespace", "workload_pod")
 OWNER_KEY: Final = ("workload_namespace", "workload_owner")
 PODS: Final = {"workload_pod": "Pod", "workload_namespace": "Namespace"}
-OWNERS: Final = {"workload": "Owner", "workload_namespace": "Namespace"}
+OWNERS: Final = {"workload_owner": "Owner", "workload_namespace": "Namespace"}
 DEVICE: Final = "cluster, job, instance, component, device"
 COST: Final = "($price) / 3.6e6"
 """Joules to money: 3.6 MJ are a kilowatt-hour."""
@@ -60,20 +60,27 @@ THEIRS = power(SOMEBODY)
 STATIC = recorded("namespace:joulefloor_static_power_watts:sum", NAMESPACE)
 HOUR = recorded("namespace:joulefloor_energy_joules:increase1h", NAMESPACE)
 METERED = recorded("cluster:joulefloor_component_power_watts:sum")
-OWNER = recorded("workload:joulefloor_power_watts:sum", NAMESPACE)
-OWNER_HELD = recorded("workload:joulefloor_accelerators:sum", NAMESPACE)
+OWNER_WATTS = rate(catalogue.OWNER_ENERGY, NAMESPACE)
+MODEL_WATTS = recorded("workload:joulefloor_power_watts:sum", NAMESPACE)
+OWNER_JOULES = gain(catalogue.OWNER_ENERGY, NAMESPACE)
 BY_NAMESPACE = f"sum by (workload_namespace) ({THEIRS.expr})"
 SHARE = level(catalogue.WORKLOAD_DEVICE_SHARE, f"{ACCELERATORS},{NAMESPACE}").expr
 HELD = f"max without (division) ({SHARE})"
 RECENT = SHARE + "[5m]"
+RECENT_KNOWN = (
+    level(catalogue.WORKLOAD_DEVICE_SHARE, f'{ACCELERATORS},division!="equal",{NAMESPACE}').expr
+    + "[5m]"
+)
+"""Without the moments in which a shared device does nothing: of use they say nothing."""
 BUSY = level(catalogue.UTILIZATION, f'{ACCELERATORS},engine="busy"').expr + "[5m]"
 USE = (
-    f"max without (division) (avg_over_time({RECENT})) * on ({DEVICE}) group_left () "
+    f"(max without (division) (avg_over_time({RECENT_KNOWN})) or "
+    f"max without (division) (avg_over_time({RECENT}))) * on ({DEVICE}) group_left () "
     f"max by ({DEVICE}) (avg_over_time({BUSY}))"
 )
 UNUSED = f"({HELD} and {USE} < {IDLE_BELOW})"
 BOARD_POWER = f"sum by ({DEVICE}) ({level(catalogue.COMPONENT_POWER, ACCELERATORS).expr})"
-WASTED = f"({HELD} and {USE} < {IDLE_BELOW}) * 0 + on ({DEVICE}) group_left () {BOARD_POWER}"
+WASTED = f"{UNUSED} * on ({DEVICE}) group_left () {BOARD_POWER}"
 BILLED = f"{SOMEBODY},{NAMESPACE}"
 WATTS = rate(catalogue.WORKLOAD_ENERGY, BILLED)
 JOULES = gain(catalogue.WORKLOAD_ENERGY, BILLED)
@@ -95,15 +102,17 @@ NOW = (
         title="Held, not used",
         unit="short",
         steps=((None, GOOD), (1, WARN)),
-        description="Accelerators of the chosen nodes that a workload holds and has used less "
-        "than 1 % of in the last five minutes. The table below says who.",
+        description="Pairs of a workload and an accelerator of the chosen nodes that it holds and "
+        "has used less than 1 % of in the last five minutes; a shared one counts once for each "
+        "such holder. The table below says who.",
     ),
     number(
         Query(f"sum({WASTED}) or count({HELD}) * 0"),
         title="Power of unused",
         unit="watt",
         steps=((None, GOOD), (1, WARN)),
-        description="What the accelerators draw that somebody holds and does not use.",
+        description="What accelerators draw for those who hold and do not use them: of each its "
+        "power times the holder's share of it, which is 0 while only others work on it.",
     ),
     number(
         Query(f"sum({STATIC.expr}) / sum({ALL.expr})"),
@@ -145,7 +154,8 @@ WHO = (
             lines={"component meters": "red"},
             description="The eight namespaces that draw most, all others, and what is nobody's: "
             "system (the rest of the machine's own work), idle (held by nobody) and unattributed. "
-            "With all namespaces chosen the stack reaches the dashed line.",
+            "With all namespaces chosen the stack reaches the dashed line; what is missing is "
+            "drawn by machines on which nobody is billed.",
         )
     ),
     rows(
@@ -162,8 +172,8 @@ WHO = (
         empty="Everything that is held is used.",
         cells={"Unused": {"unit": "short"}, "Use": {"decimals": 2}},
         description="Workloads that hold accelerators of which they used less than 1 % in the "
-        "last five minutes: their share of the device times how busy it was. Power is what those "
-        "devices draw.",
+        "last five minutes: their share of the device times how busy it was. Power is their share "
+        "of what those devices draw, 0 while only others work on them.",
     ),
 )
 
@@ -212,30 +222,40 @@ NAMESPACES = (
 OF_OWNERS = (
     bars(
         Query(
-            f"topk(15, sum by (workload_namespace, workload) ({OWNER.expr}))",
-            "{{workload_namespace}}/{{workload}}",
+            f"topk(15, {OWNER_WATTS.by(*OWNER_KEY).expr}) > 0",
+            "{{workload_namespace}}/{{workload_owner}}",
         ),
         title="Top owners by power",
         unit="watt",
         size=(10, 9),
-        description="Pods of one controller together: their names without the suffixes that a "
-        "Deployment, StatefulSet, DaemonSet or Job appends.",
+        description="Pods of one controller on the chosen nodes together: their names without "
+        "what a Deployment, StatefulSet, DaemonSet, Job or CronJob appends.",
     ),
     rows(
         {
-            "Power": Query(f"topk({MOST}, {OWNER.expr})", unit="watt"),
-            "Holds": OWNER_HELD,
-            "Energy": energy(OWNER),
-            "Cost": energy(OWNER).times(COST),
+            "Power": Query(f"topk({MOST}, {OWNER_WATTS.by(*OWNER_KEY).expr})", unit="watt"),
+            "Static": rate(catalogue.OWNER_ENERGY, f'share="static",{NAMESPACE}'),
+            "Energy": OWNER_JOULES,
+            "Cost": OWNER_JOULES.times(COST),
         },
         OWNERS,
         title="Owners",
         first=("Owner", "Power", "Cost"),
         size=(14, 9),
         sort="Power",
-        cells={"Holds": {"unit": "short"}, "Cost": {"unit": "short"}},
-        description="Power, accelerators held, energy and cost of the chosen time by owner, "
-        f"{EXAMPLE}",
+        cells={"Cost": {"unit": "short"}},
+        description="Owners of pods on the chosen nodes; the thirty that draw most have a power. "
+        "Static is what of it flows whether or not anybody works. Energy and cost are of the "
+        f"chosen time, ended pods included, {EXAMPLE}",
+    ),
+    bars(
+        Query(f"topk(5, {MODEL_WATTS.expr})", "{{workload_namespace}}/{{workload}}"),
+        title="Power by the label workload",
+        unit="watt",
+        size=(24, 6),
+        description="The five that draw most now in the chosen clusters, by the label "
+        "that joins energy with inference. It is no owner: pods of a StatefulSet and runs of a "
+        "CronJob stay apart, and jobs, services and guests outside Kubernetes are among them.",
     ),
 )
 
@@ -267,7 +287,7 @@ OF_PODS = (
     ),
     bars(
         Query(
-            f"topk(15, {gain(catalogue.OWNER_ENERGY, NAMESPACE).by(*OWNER_KEY).expr}) > 0",
+            f"topk(15, {OWNER_JOULES.by(*OWNER_KEY).expr}) > 0",
             "{{workload_namespace}}/{{workload_owner}}",
         ),
         title="Energy by owner, ended pods included",
@@ -278,7 +298,7 @@ OF_PODS = (
     ),
     graph(
         Query(
-            f"topk(5, {rate(catalogue.OWNER_ENERGY, NAMESPACE).by(*OWNER_KEY).expr})",
+            f"topk(5, {OWNER_WATTS.by(*OWNER_KEY).expr})",
             "{{workload_namespace}}/{{workload_owner}}",
         ),
         title="Top owners over time",

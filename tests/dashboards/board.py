@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 FOLDER: Final = Path(__file__).resolve().parents[2] / "dashboards"
 SCRAPE_S: Final = 1
 RANGE_S: Final = 60
+FLEET_S: Final = 1800
+"""Longer than the tests' fleet lives: alerts begin with it."""
 
 
 class Ask(NamedTuple):
@@ -19,6 +21,7 @@ class Ask(NamedTuple):
     expr: str
     legend: str = ""
     instant: bool = True
+    since_s: float = RANGE_S
 
     def filled(self, **values: str) -> str:
         """As Grafana sends it: variables (all by default) and intervals filled in."""
@@ -67,7 +70,12 @@ class Board(NamedTuple):
             for target in panel.get("targets", [])
         ]
         return found + [
-            Ask(f"{self.title} / annotation {one['name']}", one["expr"])
+            Ask(
+                f"{self.title} / annotation {one['name']}",
+                one["expr"],
+                instant=False,
+                since_s=FLEET_S,
+            )
             for one in self.content["annotations"]["list"]
         ]
 

@@ -19,6 +19,15 @@ SCOPE: Final = {"cluster", "job", "instance"}
 COUNTERS: Final = {row.name for row in catalogue.METRICS if row.kind is Kind.COUNTER}
 DRAWABLE: Final = {"timeseries", "stat", "bargauge", "table", "text"}
 """Kinds that Grafana's published libraries can draw; the others are inside the server only."""
+STATED: Final = {
+    catalogue.MODEL_PARAMETERS.name: SCOPE,
+    catalogue.MODEL_OPERAND_BITS.name: SCOPE,
+    catalogue.MODEL_BUDGET.name: SCOPE,
+    catalogue.MODEL_TRAINING_ENERGY.name: SCOPE,
+    catalogue.CONFIGURED_PUE.name: SCOPE - {"cluster"},
+    catalogue.CARBON_INTENSITY.name: SCOPE - {"cluster"},
+}
+"""What people record in rules of their own, and the labels of targets that it never has there."""
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 NEWEST_SCHEMA: Final = 39
 COLUMNS: Final = 24
@@ -161,8 +170,11 @@ def _use_faults(use: Use, known: Known) -> Iterator[str]:
     if odd := set(use.matchers) - known[use.name]:
         yield f"{use.name} has no label {', '.join(sorted(odd))}"
     wanted = SCOPE if "instance" in known[use.name] else {"cluster"}
+    strange = STATED.get(use.name, set())
+    if hiding := strange & set(use.matchers):
+        yield f"{use.name} need not have {', '.join(sorted(hiding))}, and would be hidden"
     # What is the same everywhere has no cluster.
-    if missing := wanted & known[use.name] - set(use.matchers):
+    if missing := (wanted - strange) & known[use.name] - set(use.matchers):
         yield f"{use.name} is not narrowed by {', '.join(sorted(missing))}"
     if use.name in COUNTERS and use.function not in COUNTED and not use.birth:
         yield f"the counter {use.name} outside rate, irate and increase"

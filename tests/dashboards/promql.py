@@ -21,7 +21,9 @@ TARGET: Final = frozenset({"cluster", "job", "instance", "rack"})
 """Labels that a scrape configuration attaches; rack and cluster are optional."""
 SERVED: Final = TARGET | {"namespace", "pod", "model_name"}
 """Labels that it attaches to inference servers, which need not say their model themselves."""
-ALERT: Final = frozenset({"alertname", "severity", "source", "component", "device", "reason"})
+ALERT: Final = frozenset(
+    {"alertname", "severity", "source", "component", "device", "reason", "model"}
+)
 OWN: Final = {
     "up": frozenset[str](),
     "ALERTS": ALERT | {"alertstate"},

@@ -144,6 +144,7 @@ def test_a_rule_that_is_gone_is_named_with_panel_and_expression() -> None:
         ("rate(joulefloor_ticks_total{SCOPE}[5m])", "fixed window"),
         ("rate(joulefloor_exported_series{SCOPE}[$__rate_interval])", "no counter"),
         ("joulefloor_source_up", "not narrowed by cluster, instance, job"),
+        ("joulefloor_model_training_energy_joules{SCOPE}", "need not have cluster, instance, job"),
         ('joulefloor_source_up{device="x",SCOPE}', "has no label device"),
         ("sum by (device) (joulefloor_source_up{SCOPE})", "unknown label device"),
         ("joulefloor_source_up{SCOPE}", "the legend shows device"),

@@ -11,7 +11,7 @@ import pytest
 
 from joulefloor import catalogue
 from stack.query import QueryError, eventually, fetch_json, instant, over_range
-from tests.dashboards.board import RANGE_S, SCRAPE_S, Ask, boards
+from tests.dashboards.board import SCRAPE_S, Ask, boards
 from tests.dashboards.fleet import NODES
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def answer(url: str, ask: Ask, **values: str) -> list[dict[str, Any]]:
     if ask.instant:
         found = instant(url, expr)
     else:
-        start = now - RANGE_S
+        start = now - ask.since_s
         found = over_range(url, expr, start_unix_s=start, end_unix_s=now, step_s=SCRAPE_S)
     return [one for one in found if any(map(math.isfinite, numbers(one)))]
 
@@ -117,6 +117,25 @@ def test_one_or_several_chosen_nodes_narrow_every_panel_without_an_error(
             line for line in silent(servers[name], ASKS, instance=choice) if "rejected" in line
         ]
         assert rejected == []
+
+
+@each_server
+def test_what_people_state_is_shown_whatever_node_is_chosen(
+    servers: dict[str, Server], name: str
+) -> None:
+    titles = ("Carbon intensity of the grid", "Energy budget used", "Training and break-even [A]")
+    stated = [ask for ask in ASKS if any(title in ask.where for title in titles)]
+    assert len(stated) == len(titles)
+
+    server = servers[name]
+    chosen = {"cluster": "berlin", "instance": "node-2"}
+
+    def answered() -> bool:
+        server.flush()
+        return not silent(server, stated, **chosen)
+
+    eventually(answered, within_s=PATIENCE_S)
+    assert silent(server, stated, **chosen) == []
 
 
 # -- mutations ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joulefloor import catalogue
@@ -66,7 +67,9 @@ class Settings:
     #: longest time between samples of power, which are integrated beside the energy counter, > 0;
     #: a sensor that was seen to change more often is sampled twice in that time, each 20ms at most
     power_period: Seconds = Seconds(0.1)
-    #: whether each process on a GPU becomes a part of its energy (a series per process)
+    #: whether each process on a GPU becomes a part of its energy (a series per process). Pods that
+    #: share a GPU are then billed by what each does there, if the daemon also sees the machine's
+    #: process ids (`hostPID: true` in the chart); without both they are billed equally by replicas
     process_parts: bool = False
     #: standard, or full: each GPU also tells its default, least and highest power limit, power of
     #: its memory, further clocks and engines, how often its power is read anew, PCIe replays, and,
@@ -118,6 +121,8 @@ class NvmlSource:
         self._ready = False
         self._hold_until_ns = 0
         self._was_up = False
+        self._gone: set[int] = set()
+        self._late_since_ns: dict[int, int] = {}
         self._lost_since_ns: int | None = None
         self._silent_since_ns: int | None = None
         self._heals = 0
@@ -253,16 +258,21 @@ class NvmlSource:
 
     def _batch(self) -> Batch:
         now_ns = self._clock.monotonic_ns()
-        units = self._units.values()
-        lost = any(unit.gone for unit in units)
-        batches = [unit.batch(now_ns) for unit in units]
-        readings = [reading for batch in batches for reading in batch.readings]
-        faults = [fault for batch in batches for fault in batch.faults]
+        units = self._units
+        gone = {n for n, unit in units.items() if unit.gone}
+        late = [n for n, unit in units.items() if not unit.fresh]
+        batches = {n: unit.batch(now_ns) for n, unit in units.items()}
+        readings = [reading for batch in batches.values() for reading in batch.readings]
+        faults = [fault for batch in batches.values() for fault in batch.faults]
         if self._driver is not None and (readings or not units):
             readings.append(Reading(self._driver, 1.0, now_ns))
         self._was_up = self._was_up or bool(readings)
-        self._note_lost(now_ns, lost=lost)
-        self._note_silence(now_ns, silent=not readings and not lost)
+        # A GPU that is gone stays so while it only fails to answer in time.
+        mute = {n for n, batch in batches.items() if not batch.readings}
+        self._gone = (self._gone | gone) & mute
+        self._late_since_ns = {n: self._late_since_ns.get(n, now_ns) for n in late}
+        self._note_lost(now_ns)
+        self._note_silence(now_ns, silent=not readings and not gone)
         return Batch(tuple(readings), tuple(faults))
 
     def _all_channels(self) -> Iterator[Channel]:
@@ -277,7 +287,7 @@ class NvmlSource:
         """Start nothing where there is nothing to talk to.
 
         Raises:
-            SourceError: ABSENT.
+            SourceError: ABSENT, or LOST when the driver was there before and nobody released it.
         """
         if self._host.has(RELEASE_FILE):
             detail = f"the devices are released while /{RELEASE_FILE} exists; remove it to go on"
@@ -285,10 +295,14 @@ class NvmlSource:
         if self._clock.monotonic_ns() < self._hold_until_ns:
             raise SourceError(Reason.ABSENT, f"released by SIGUSR1 for {RELEASE_HOLD_S:g} s")
         if not self.worker.running and not _has_driver(self._host):
-            raise SourceError(Reason.ABSENT, f"no NVIDIA driver: none of {', '.join(SIGNS)}")
+            reason = Reason.LOST if self._was_up else Reason.ABSENT
+            raise SourceError(reason, f"no NVIDIA driver: none of {', '.join(SIGNS)}")
 
-    def _note_lost(self, now_ns: int, *, lost: bool) -> None:
-        if not lost:
+    def _note_lost(self, now_ns: int) -> None:
+        """A GPU whose calls hang is lost like one that says so, though it takes a while to tell."""
+        silence_ns = nanoseconds_from_seconds(SILENCE_S)
+        hung = any(now_ns - since_ns > silence_ns for since_ns in self._late_since_ns.values())
+        if not self._gone and not hung:
             self._lost_since_ns, self._heals = None, 0
         elif self._lost_since_ns is None:
             self._lost_since_ns = now_ns
@@ -312,7 +326,10 @@ class NvmlSource:
         if self._lost_since_ns is None:
             return
         wait_ns = nanoseconds_from_seconds(HEAL_S[min(self._heals, len(HEAL_S) - 1)])
-        if self._clock.monotonic_ns() - self._lost_since_ns >= wait_ns:
+        if self._clock.monotonic_ns() - self._lost_since_ns < wait_ns:
+            return
+        # A worker that cannot be ended would keep its successor from the GPUs that answer.
+        if not in_kernel(self.worker.pid):
             self._heals += 1
             self._lost_since_ns = self._clock.monotonic_ns()
             self._let_go(well=True)
@@ -329,3 +346,16 @@ class NvmlSource:
 
 def _has_driver(host: Host) -> bool:
     return any(map(host.has, SIGNS)) or any(host.has(f"{f}/{LIBRARY}") for f in FOLDERS)
+
+
+def in_kernel(pid: int | None) -> bool:
+    """Whether a thread of the process waits in the kernel such that no signal ends it, now."""
+    return any(map(_is_uninterruptible, Path(f"/proc/{pid}/task").glob("*/stat")))
+
+
+def _is_uninterruptible(stat: Path) -> bool:
+    try:
+        text = stat.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return text.rpartition(") ")[2].startswith("D")
