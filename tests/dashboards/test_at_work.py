@@ -37,6 +37,6 @@ def test_power_at_work_is_drawn_where_idle_power_is_known_and_where_it_is_not(
     test = {"interval": "30s", "input_series": series, "promql_expr_test": [check]}
     file = tmp_path / "test.yaml"
     file.write_text(yaml.safe_dump({"tests": [test]}), encoding="utf-8")
-    command = [require("promtool", major=2).path, "test", "rules", file]
+    command: list[str | Path] = [require("promtool", major=2).path, "test", "rules", file]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

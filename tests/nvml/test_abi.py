@@ -43,6 +43,10 @@ VERSIONED = {
     "TEMPERATURE_V1": (pynvml.c_nvmlTemperature_v1_t, pynvml.nvmlTemperature_v1),
     "MARGIN_V1": (pynvml.c_nvmlMarginTemperature_v1_t, pynvml.nvmlMarginTemperature_v1),
     "FAN_V1": (pynvml.c_nvmlFanSpeedInfo_t, pynvml.nvmlFanSpeedInfo_v1),
+    "PROFILE_V2": (
+        pynvml.c_nvmlGpuInstanceProfileInfo_v2_t,
+        pynvml.nvmlGpuInstanceProfileInfo_v2,
+    ),
     "PLATFORM_V2": (pynvml.c_nvmlPlatformInfo_v2_t, pynvml.nvmlPlatformInfo_v2),
 }
 

@@ -53,10 +53,11 @@ MIG_WANTED = (1,)
 
 
 class Interval(NamedTuple):
-    """What happened between two samples: metric values by id, and the length in s."""
+    """What happened between two samples: metric values by id, length in s, and the end."""
 
     seconds: float
     values: dict[int, float]
+    at_ns: int = 0
 
     def engines(self) -> dict[str, float]:
         """Share of the interval each engine was busy, 0 to 1; impossible values are left out."""
@@ -72,6 +73,11 @@ class Interval(NamedTuple):
     def pipes(self) -> dict[str, float]:
         """Share of the peak each pipe did by per cent metrics, as told (may be impossible)."""
         return _greatest({n: self.values[n] / 100 for n in PIPES if n in self.values}, PIPES)
+
+    def told_pipes(self) -> set[str]:
+        """The pipes of which the driver tells anything, in per cent or in cycles."""
+        names = PIPES | CYCLES
+        return {names[number] for number in self.values.keys() & names.keys()}
 
 
 def _greatest(shares: dict[int, float], names: dict[int, str]) -> dict[str, float]:
@@ -154,7 +160,7 @@ class Sampler:
         self._misfits = 0
         self._sampled_ns = now_ns
         self._buffers.reverse()
-        return None if values is None else Interval(seconds, values)
+        return None if values is None else Interval(seconds, values, now_ns)
 
     def _begin_anew(self) -> None:
         self.close()

@@ -151,6 +151,8 @@ class Unit:
             device = self._binding.call("nvmlDeviceGetHandleByUUID", self._uuid)
         else:
             device = self._binding.call("nvmlDeviceGetHandleByIndex", self.index)
+        if self._gpu is not None:
+            self._gpu.close()
         self._gpu = Gpu(self._binding, self._clock, device, self._boards, self._options)
         self._uuid = self._gpu.identity.uuid.encode()
         self._gone = None

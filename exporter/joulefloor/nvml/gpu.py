@@ -288,6 +288,8 @@ class Gpu:
             is_shared = entry.row.labels[0] == MODULE
             if is_shared and not self._boards.speaks(self.identity):
                 continue
+            if not all(map(self._able.lacks, entry.instead_of)):
+                continue
             if self._able.due(entry.key):
                 due.append(entry)
             else:

@@ -32,12 +32,16 @@ class Identity(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A field with its capability, series, (field id, scope) and factor to base units."""
+    """A field with its capability, series, (field id, scope) and factor to base units.
+
+    `instead_of`: capabilities in whose place it is read, only while all of them are missing.
+    """
 
     key: str
     row: Row
     field: tuple[int, int]
     factor: float
+    instead_of: tuple[str, ...] = ()
 
 
 class Rows:
@@ -76,10 +80,11 @@ class Rows:
             Entry("power_module", module_row, (POWER_INSTANT, MODULE_SCOPE), PER_MILLI),
             *(
                 Entry(
-                    f"{field.capability}/{field.labels[-1]}",
+                    field.key,
                     level(field.metric, uuid, *field.labels),
                     (field.number, field.scope),
                     field.factor,
+                    field.instead_of,
                 )
                 for field in FIELDS
                 if full or not field.detail

@@ -9,10 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
+from joulefloor.account import FROZEN_AFTER_S
 from joulefloor.attribution import divide
 from joulefloor.model import Measures
 from joulefloor.nvml.activity import Sampler
-from joulefloor.nvml.binding import MISSING, NO_PERMISSION, NOT_FOUND, Refusal
+from joulefloor.nvml.binding import (
+    INVALID_ARGUMENT,
+    MISSING,
+    NO_PERMISSION,
+    NOT_FOUND,
+    Refusal,
+)
 from joulefloor.nvml.table import COMPONENT, COUNTER, INTEGRAL, PER_CENT, Row
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
@@ -25,19 +32,31 @@ if TYPE_CHECKING:
 
 IDLE = "idle"
 SLICES = 7
-"""Compute slices of every MIG-capable board."""
+"""Compute slices of a board whose driver tells no profiles: those of most boards with MIG."""
+PROFILES = 18
+"""Numbers of GPU instance profiles (nvml.h, 13.5); a board has some of them."""
 MOST_PROCESSES = 64
+OTHERS = "process:others"
+"""The part of all processes beyond the busiest."""
 LONGEST_S = 15.0
 """Power is not multiplied by a longer time than this."""
 
 
 class Instance(NamedTuple):
-    """A MIG instance: part label, size as a share of the board, and its GPU instance id."""
+    """A MIG instance, that is a compute instance: part label, UUID, size as a share of the board.
+
+    `gpu_instance`: id of the GPU instance it is in, which it may share with others.
+    """
 
     part: str
+    uuid: str
     size: float
     gpu_instance: int
     device: object
+
+
+GpuInstance = tuple[int, tuple[str, ...]]
+"""Id of a GPU instance, which is used again, and UUIDs of the compute instances in it."""
 
 
 class _Process(NamedTuple):
@@ -58,8 +77,10 @@ class Sharing:
         self._uuid = uuid
         self._before: tuple[str, float, int] | None = None
         self._totals: dict[str, float] = {}
-        self._samplers: dict[str, Sampler] = {}
-        self._recent: dict[str, float] = {}
+        self._moved: tuple[float, int] | None = None
+        self._slices: int | None = None
+        self._samplers: dict[GpuInstance, Sampler] = {}
+        self._recent: dict[GpuInstance, float] = {}
         self._seen_us = 0
 
     def read(
@@ -116,8 +137,13 @@ class Sharing:
         self._samplers.clear()
 
     def _spent(self, joules: float | None, watts: float | None) -> tuple[str, float | None]:
-        """Joules since the last round, by the counter, else by mean power."""
+        """Joules since the last round, by the counter, else by mean power.
+
+        A counter that is frozen is left as the ledger leaves it, so that parts follow the board.
+        """
         now_ns = self._clock.monotonic_ns()
+        if joules is not None and self._is_frozen(joules, now_ns):
+            joules = None
         source = COUNTER if joules is not None else INTEGRAL
         before = self._before
         self._before = (source, joules or 0.0, now_ns)
@@ -128,6 +154,12 @@ class Sharing:
         seconds = (now_ns - before[2]) / NANOSECONDS_PER_SECOND
         return source, None if watts is None or seconds > LONGEST_S else watts * seconds
 
+    def _is_frozen(self, joules: float, now_ns: int) -> bool:
+        """Whether the counter has stood at this value for too long."""
+        if self._moved is None or self._moved[0] != joules:
+            self._moved = joules, now_ns
+        return (now_ns - self._moved[1]) / NANOSECONDS_PER_SECOND > FROZEN_AFTER_S
+
     # -- MIG -------------------------------------------------------------------------------------
 
     def _instances(self) -> dict[str, float] | None:
@@ -135,11 +167,42 @@ class Sharing:
         current, _ = self._binding.pair("nvmlDeviceGetMigMode", self._device)
         if not current:
             return None
-        found = [self._instance(device) for device in self._handles()]
-        for part in self._samplers.keys() - {instance.part for instance in found}:
-            self._samplers.pop(part).close()
-            self._recent.pop(part, None)
-        return {one.part: one.size * self._activity(one) for one in found}
+        slices = self._board_slices()
+        found = [self._instance(device, slices) for device in self._handles()]
+        members: dict[int, list[Instance]] = {}
+        for instance in found:
+            members.setdefault(instance.gpu_instance, []).append(instance)
+        shared = {(gi, tuple(one.uuid for one in ones)): ones for gi, ones in members.items()}
+        for key in self._samplers.keys() - shared.keys():
+            self._samplers.pop(key).close()
+            self._recent.pop(key, None)
+        use: dict[str, float] = {}
+        for key, ones in shared.items():
+            activity = self._activity(key)
+            for one in ones:
+                share = self._occupied(one) if activity is None else activity
+                use[one.part] = one.size * share
+        return use
+
+    def _board_slices(self) -> int:
+        """Compute slices of the board: those of the largest profile that its driver supports.
+
+        Raises:
+            Refusal: for another reason than that there is no such profile.
+        """
+        if self._slices is None:
+            sizes = []
+            for profile in range(PROFILES):
+                try:
+                    call = "nvmlDeviceGetGpuInstanceProfileInfo"
+                    answer = self._binding.call(call, self._device, profile)
+                except Refusal as refusal:
+                    if refusal.code not in MISSING | {INVALID_ARGUMENT, NO_PERMISSION}:
+                        raise
+                else:
+                    sizes.append(int(answer.sliceCount))  # type: ignore[attr-defined]
+            self._slices = max(sizes, default=0) or SLICES
+        return self._slices
 
     def _handles(self) -> list[object]:
         count = int(self._binding.number("nvmlDeviceGetMaxMigDeviceCount", self._device))
@@ -153,36 +216,39 @@ class Sharing:
                     raise
         return handles
 
-    def _instance(self, device: object) -> Instance:
+    def _instance(self, device: object, board_slices: int) -> Instance:
         binding = self._binding
         uuid = binding.text("nvmlDeviceGetUUID", device)
         gpu_instance = int(binding.number("nvmlDeviceGetGpuInstanceId", device))
         attributes = binding.call("nvmlDeviceGetAttributes", device)
-        slices = int(attributes.gpuInstanceSliceCount)  # type: ignore[attr-defined]
+        whole = int(attributes.gpuInstanceSliceCount)  # type: ignore[attr-defined]
+        slices = int(attributes.computeInstanceSliceCount)  # type: ignore[attr-defined]
         memory_mib = int(attributes.memorySizeMB)  # type: ignore[attr-defined]
-        profile = f"{slices}g.{round(memory_mib / 1024)}gb"
+        profile = f"{whole}g.{round(memory_mib / 1024)}gb"
+        if slices < whole:
+            profile = f"{slices}c.{profile}"
         part = f"mig:{profile}:{uuid}"
-        return Instance(part, slices / SLICES, gpu_instance, device)
+        return Instance(part, uuid, slices / board_slices, gpu_instance, device)
 
-    def _activity(self, instance: Instance) -> float:
-        """Share of the time in which the instance worked; where unknown, whether it has work."""
-        sampler = self._samplers.get(instance.part)
+    def _activity(self, key: GpuInstance) -> float | None:
+        """Share of the time in which a GPU instance worked; None while unknown."""
+        sampler = self._samplers.get(key)
         if sampler is None:
-            sampler = self._samplers[instance.part] = Sampler(
-                self._binding, self._clock, self._device, gpu_instance=instance.gpu_instance
+            sampler = self._samplers[key] = Sampler(
+                self._binding, self._clock, self._device, gpu_instance=key[0]
             )
         try:
             interval = sampler.take()
         except Refusal:
-            self._recent.pop(instance.part, None)
-            return self._occupied(instance)
+            self._recent.pop(key, None)
+            return None
         share = None if interval is None else interval.engines().get("graphics")
         if share is not None:
-            self._recent[instance.part] = share
-        recent = self._recent.get(instance.part)
-        return self._occupied(instance) if recent is None else recent
+            self._recent[key] = share
+        return self._recent.get(key)
 
     def _occupied(self, instance: Instance) -> float:
+        """Use of an instance of unknown activity: whether it has work."""
         call = "nvmlDeviceGetComputeRunningProcesses"
         return 1.0 if self._binding.call(call, instance.device) else 0.0
 
@@ -202,7 +268,9 @@ class Sharing:
         else:
             use |= {f"process:{pid}": sum(seen) / len(seen) for pid, seen in told.items()}
         ranked = sorted(use.items(), key=lambda item: -item[1])
-        return dict(ranked[:MOST_PROCESSES])
+        told_apart, others = ranked[:MOST_PROCESSES], ranked[MOST_PROCESSES:]
+        rest = {OTHERS: sum(amount for _, amount in others)} if others else {}
+        return dict(told_apart) | rest
 
     def _served(self) -> list[_Process]:
         """Clients of an MPS server, which the list of processes may leave out."""

@@ -39,7 +39,8 @@ class Row(NamedTuple):
 class Field(NamedTuple):
     """A field of nvmlDeviceGetFieldValues: its capability, series and factor to base units.
 
-    `detail`: whether it is read only where full detail is asked for.
+    `detail`: whether it is read only where full detail is asked for. `instead_of`: keys of the
+    fields in whose place it is read, only while the driver gives none of them.
     """
 
     capability: str
@@ -49,6 +50,12 @@ class Field(NamedTuple):
     labels: tuple[str, ...]
     factor: float = 1.0
     detail: bool = False
+    instead_of: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Name of the capability of this one field."""
+        return f"{self.capability}/{self.labels[-1]}"
 
 
 QUIET = frozenset(
@@ -84,6 +91,18 @@ FIELDS = (
     Field("throttle_sw_thermal", 269, 0, catalogue.THROTTLE, ("sw_thermal_slowdown",), PER_NANO),
     Field("throttle_hw_thermal", 270, 0, catalogue.THROTTLE, ("hw_thermal_slowdown",), PER_NANO),
     Field("throttle_brake", 271, 0, catalogue.THROTTLE, ("hw_power_brake_slowdown",), PER_NANO),
+    Field(
+        "throttle_thermal",
+        75,
+        0,
+        catalogue.THROTTLE,
+        ("thermal",),
+        PER_NANO,
+        instead_of=(
+            "throttle_sw_thermal/sw_thermal_slowdown",
+            "throttle_hw_thermal/hw_thermal_slowdown",
+        ),
+    ),
     Field("nvlink", 138, ALL_LINKS, catalogue.LINK, ("nvlink", "transmit"), BYTES_PER_KIB),
     Field("nvlink", 139, ALL_LINKS, catalogue.LINK, ("nvlink", "receive"), BYTES_PER_KIB),
     Field("ecc", 3, 0, catalogue.DEVICE_ERRORS, ("ecc_corrected",)),
@@ -94,8 +113,9 @@ FIELDS = (
 )
 """Fields that are counters or gauges of the GPU as they are.
 
-Left out: 78 (low utilisation) is idleness and holds nothing back; 75 (thermal) repeats 269 and 270;
-197 and 198 (PCIe bytes) have 32 bits, which a fast link fills many times between two reads.
+75 (thermal) repeats 269 and 270, which drivers up to 570 do not have. Left out: 78 (low
+utilisation) is idleness and holds nothing back; 197 and 198 (PCIe bytes) have 32 bits, which a
+fast link fills many times between two reads.
 """
 
 

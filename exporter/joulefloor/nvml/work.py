@@ -12,7 +12,7 @@ from joulefloor.nvml.peaks import Operations, Refused, peaks_of
 from joulefloor.nvml.shares import Sharing
 from joulefloor.nvml.table import ENGINES_SHOWN, level
 from joulefloor.nvml.taken import RowFault
-from joulefloor.units import Hertz
+from joulefloor.units import NANOSECONDS_PER_SECOND, Hertz
 
 if TYPE_CHECKING:
     from joulefloor.clock import Clock
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BY_CYCLES, BY_ACTIVITY = "nvml-cycles", "nvml-gpm"
 """Label `source` of operations: counters of cycles, or activity of each interval."""
 MODELLED = "modelled"
+UNKNOWN_PEAK = "unknown_peak"
 
 
 class Work:
@@ -48,16 +49,24 @@ class Work:
         self._peaks = peaks_of(identity.name)
         self._operations = {source: Operations(self._peaks) for source in (BY_CYCLES, BY_ACTIVITY)}
         self._moved: dict[tuple[str, str], float] = {}
+        self._own_counter: dict[tuple[str, str], bool] = {}
         self._engines: tuple[Row, ...] = ()
-        self._cycles: dict[int, float] = {}
+        self._cycles: tuple[dict[int, float], int] = {}, 0
         self._sampled = False
+        self._pipes: set[str] = set()
 
     def unknown(self, able: Capabilities) -> dict[str, str]:
-        """Why operations are not counted: no activity, or nobody published the peak rates."""
+        """Why operations are not counted: no activity, or nobody published the peak rates.
+
+        Of a GPU of which some are known, the others are told one by one: its counts are too low.
+        """
         state = able.missing().get("activity")
         if state is None and self._sampled and not self._peaks:
-            state = "unknown_peak"
-        return {} if state is None else {"operations": state}
+            state = UNKNOWN_PEAK
+        if state is not None:
+            return {"operations": state}
+        unknown = self._pipes - {peak.pipe for peak in self._peaks}
+        return {f"operations_{pipe}": UNKNOWN_PEAK for pipe in sorted(unknown)}
 
     def read(
         self,
@@ -76,10 +85,11 @@ class Work:
             Refusal: the GPU or the driver is gone.
         """
         interval = self._sample(able, taken)
+        self._write_links(taken, interval)
         if interval is not None:
             self._sampled = True
+            self._pipes |= interval.told_pipes()
             self._write_engines(taken, interval)
-            self._write_links(taken, interval)
             if sm_clock is not None and self._peaks:
                 self._write_operations(taken, interval, Hertz(sm_clock))
         busy = taken.values.get(level(catalogue.UTILIZATION, self._uuid, "busy"))
@@ -116,28 +126,39 @@ class Work:
         if busy not in taken.values and graphics is not None:
             taken.values[busy] = graphics
 
-    def _write_links(self, taken: Taken, interval: Interval) -> None:
-        """Bytes integrated from mean rates, where the driver has no counter of its own."""
-        for place, amount in interval.moved().items():
+    def _write_links(self, taken: Taken, interval: Interval | None) -> None:
+        """Bytes integrated from mean rates, where the driver has no counter of its own.
+
+        Whoever told a place first goes on alone: the two count from different beginnings.
+        """
+        moved = {} if interval is None else interval.moved()
+        for place, amount in moved.items():
             self._moved[place] = self._moved.get(place, 0.0) + amount
         for place in LINKS.values():
             row = level(catalogue.LINK, self._uuid, *place)
-            if place in self._moved and row not in taken.values:
+            if row in taken.values and self._own_counter.setdefault(place, True):
+                continue
+            taken.values.pop(row, None)
+            if place in moved and not self._own_counter.setdefault(place, False):
                 taken.values[row] = self._moved[place]
 
     def _write_operations(self, taken: Taken, interval: Interval, sm_clock: Hertz) -> None:
-        """By cycle counters where there are any, which lose nothing, else by activity."""
-        before, self._cycles = self._cycles, interval.values
-        source, activity = BY_ACTIVITY, interval.pipes()
+        """By cycle counters where there are any, which lose nothing, else by activity.
+
+        Counters cover the time since they were last read, which may be many intervals ago.
+        """
+        (before, before_ns), self._cycles = self._cycles, (interval.values, interval.at_ns)
+        source, activity, seconds = BY_ACTIVITY, interval.pipes(), interval.seconds
         if CYCLES_ELAPSED in interval.values:
-            shares = cycle_shares(before, self._cycles)
+            shares = cycle_shares(before, interval.values)
             if shares is None:
                 return
             source, activity = BY_CYCLES, shares
+            seconds = (interval.at_ns - before_ns) / NANOSECONDS_PER_SECOND
         operations = self._operations[source]
         rows = {p: self._operations_row(p, source) for p in operations.totals}
         try:
-            operations.add(activity, sm_clock, interval.seconds)
+            operations.add(activity, sm_clock, seconds)
         except Refused as refused:
             rejected = [RowFault(row, Reason.GARBLED, str(refused)) for row in rows.values()]
             taken.faults.extend(rejected)

@@ -110,6 +110,19 @@ struct placement {
 	unsigned int start, size;
 };
 
+struct profile_info {
+	unsigned int id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount, copyEngineCount, decoderCount,
+		encoderCount, jpegCount, ofaCount;
+	unsigned long long memorySizeMB;
+};
+
+struct profile_info_v2 {
+	unsigned int version, id, isP2pSupported, sliceCount, instanceCount, multiprocessorCount, copyEngineCount,
+		decoderCount, encoderCount, jpegCount, ofaCount;
+	unsigned long long memorySizeMB;
+	char name[96];
+};
+
 struct gpu_instance_info {
 	nvml_device device;
 	unsigned int id, profileId;

@@ -28,6 +28,10 @@ NVML_EXPORT nvml_return nvmlEventSetCreate(struct event_set **set)
 
 NVML_EXPORT nvml_return nvmlEventSetFree(struct event_set *set)
 {
+	struct call call;
+	/* Noted, and done whatever state the driver is in. */
+	if (call_begin_driver(__func__, &call) == SUCCESS)
+		call_end(SUCCESS);
 	free(set);
 	return SUCCESS;
 }

@@ -49,8 +49,12 @@ NVML_EXPORT nvml_return nvmlGpmSampleAlloc(struct gpm_sample **sample)
 
 NVML_EXPORT nvml_return nvmlGpmSampleFree(struct gpm_sample *sample)
 {
+	struct call call;
 	if (!sample || sample->mark != SAMPLE_MARK)
 		return INVALID_ARGUMENT;
+	/* Noted, and done whatever state the driver is in. */
+	if (call_begin_driver(__func__, &call) == SUCCESS)
+		call_end(SUCCESS);
 	sample->mark = 0;
 	free(sample);
 	return SUCCESS;

@@ -1,9 +1,11 @@
 /* Instances of a GPU: the sections [gpu N mig SLOT], each a device with a GPU instance and a compute instance. */
 #include "driver.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MIB (1024ULL * 1024ULL)
+#define PROFILE_V2 0x2000098U
 
 static unsigned number(const struct call *call, const struct section *section, const char *key)
 {
@@ -118,6 +120,34 @@ NVML_EXPORT nvml_return nvmlDeviceGetAttributes_v2(nvml_device device, struct at
 	if (read_integer(&call, call.section, "memory.total", &bytes) == SUCCESS)
 		attributes->memorySizeMB = (unsigned long long)bytes / MIB;
 	return call_end(result);
+}
+
+static nvml_return profile_slices(const char *function, nvml_device device, unsigned profile, unsigned *slices)
+{
+	struct call call;
+	char name[NAME_BYTES];
+	nvml_return result = call_begin(function, device, &call);
+	if (result != SUCCESS)
+		return result;
+	snprintf(name, sizeof name, "mig.profile.%u", profile);
+	return call_end(read_unsigned(&call, name, slices));
+}
+
+NVML_EXPORT nvml_return nvmlDeviceGetGpuInstanceProfileInfo(nvml_device device, unsigned profile, struct profile_info *info)
+{
+	memset(info, 0, sizeof *info);
+	info->id = profile;
+	return profile_slices(__func__, device, profile, &info->sliceCount);
+}
+
+NVML_EXPORT nvml_return nvmlDeviceGetGpuInstanceProfileInfoV(nvml_device device, unsigned profile, struct profile_info_v2 *info)
+{
+	if (info->version != PROFILE_V2)
+		return ARGUMENT_VERSION_MISMATCH;
+	memset(info, 0, sizeof *info);
+	info->version = PROFILE_V2;
+	info->id = profile;
+	return profile_slices(__func__, device, profile, &info->sliceCount);
 }
 
 NVML_EXPORT nvml_return nvmlDeviceGetGpuInstances(nvml_device device, unsigned profile, nvml_device *instances, unsigned *count)
