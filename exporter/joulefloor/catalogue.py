@@ -137,8 +137,8 @@ WORKLOAD_RESIDUAL = _gauge(
     "joulefloor_workload_residual_ratio",
     "ratio",
     "component",
-    "Energy of the component in the last minute that is on no bill, or on two, as a share of it: 0, "
-    "or there is a bug.",
+    "Energy of the component in the last minute that is on no bill, or on two, as a share of it: "
+    "0, or there is a bug.",
 )
 SELF_ENERGY = _counter(
     "joulefloor_self_energy_joules_total",
