@@ -347,6 +347,14 @@ def gpu(pids: range, joules: float) -> dict[Channel, float]:
     return {board: joules, idle: joules} | {process(pid): joules for pid in pids}
 
 
+def held_by_the_package() -> int:
+    """Bytes that the daemon's own code has allocated; what tests and other threads hold is not."""
+    gc.collect()
+    ours = tracemalloc.Filter(inclusive=True, filename_pattern="*/joulefloor/*.py")
+    found = tracemalloc.take_snapshot().filter_traces([ours]).statistics("filename")
+    return sum(one.size for one in found)
+
+
 def test_ten_thousand_processes_one_after_another_take_no_more_memory_than_a_few() -> None:
     book = Book(terms=Terms(keep_s=10.0))
     sums: list[float] = []
@@ -357,8 +365,7 @@ def test_ten_thousand_processes_one_after_another_take_no_more_memory_than_a_few
             book.tick(gpu(range(10 * second, 10 * second + 10), 100.0 * second))
             sums.append(sum(book.energy.values()))
             if second in {299, 999}:
-                gc.collect()
-                traced.append(tracemalloc.get_traced_memory()[0])
+                traced.append(held_by_the_package())
     finally:
         tracemalloc.stop()
     assert sums == sorted(sums)
@@ -367,7 +374,7 @@ def test_ten_thousand_processes_one_after_another_take_no_more_memory_than_a_few
     assert parts["gpu", "GPU-1", "idle", "nvml", "modelled"] == pytest.approx(99_900)
     assert len(parts) == 1 + 10 * 11
     assert book.board.count() < 400
-    assert traced[1] - traced[0] < 32 * 1024
+    assert traced[1] - traced[0] < 32 * 1024, traced
 
 
 def test_a_process_is_kept_for_the_set_time_after_its_end_and_then_dropped() -> None:
