@@ -129,6 +129,17 @@ def test_a_tick_is_late_by_when_it_began_not_by_what_its_sources_took(rig: Rig) 
     assert rig.value(catalogue.TICK_LATENESS) == 0.25
 
 
+@pytest.mark.parametrize("seconds", [-3_600.0, 3_600.0])
+def test_a_step_of_the_wall_clock_moves_no_joule(rig: Rig, seconds: float) -> None:
+    rig.sources[0].channel = ENERGY
+    for joules in (100.0, 150.0, 200.0):
+        rig.sources[0].answer = joules
+        rig.tick()
+        rig.clock.wall_s += seconds
+    assert rig.value(catalogue.COMPONENT_ENERGY, *ENERGY.labels) == pytest.approx(100)
+    assert rig.value(catalogue.COMPONENT_POWER, *ENERGY.labels) == pytest.approx(50)
+
+
 def test_a_source_that_raises_what_nobody_foresaw_is_a_bug_with_a_traceback(rig: Rig) -> None:
     rig.sources[0].answer = ZeroDivisionError("in a driver")
     rig.tick()
