@@ -155,7 +155,12 @@ def test_a_thread_that_waits_in_the_kernel_is_told_from_one_that_sleeps(tmp_path
     subprocess.run([GCC or "", "-o", program, source], check=True)
     with subprocess.Popen([program], stdin=subprocess.PIPE) as waits:
         assert eventually(lambda: nvml.in_kernel(waits.pid), within_s=5)
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as sleeps:
-        assert not nvml.in_kernel(sleeps.pid)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["cat"], stdin=pipe, stdout=pipe, bufsize=0) as sleeps:
+        assert sleeps.stdin
+        assert sleeps.stdout
+        sleeps.stdin.write(b"loaded")  # until then it waits for the disk, in the kernel
+        assert sleeps.stdout.read(6) == b"loaded"
+        assert eventually(lambda: not nvml.in_kernel(sleeps.pid), within_s=5)
     assert not nvml.in_kernel(sleeps.pid)
     assert not nvml.in_kernel(None)
