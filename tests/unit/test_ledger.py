@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-import tracemalloc
+import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
 import pytest
 from hypothesis import given
@@ -347,34 +348,35 @@ def gpu(pids: range, joules: float) -> dict[Channel, float]:
     return {board: joules, idle: joules} | {process(pid): joules for pid in pids}
 
 
-def held_by_the_package() -> int:
-    """Bytes that the daemon's own code has allocated; what tests and other threads hold is not."""
-    gc.collect()
-    ours = tracemalloc.Filter(inclusive=True, filename_pattern="*/joulefloor/*.py")
-    found = tracemalloc.take_snapshot().filter_traces([ours]).statistics("filename")
-    return sum(one.size for one in found)
+def bytes_held_by(book: Book) -> int:
+    """Bytes of all that can be reached from it, whatever other tests and threads hold."""
+    shared = (type, ModuleType, FunctionType, BuiltinFunctionType)
+    seen = {id(book): book}
+    new: list[object] = [book]
+    while new:
+        found = (one for one in gc.get_referents(*new) if not isinstance(one, shared))
+        fresh = {id(one): one for one in found if id(one) not in seen}
+        seen.update(fresh)
+        new = list(fresh.values())
+    return sum(map(sys.getsizeof, seen.values()))
 
 
 def test_ten_thousand_processes_one_after_another_take_no_more_memory_than_a_few() -> None:
     book = Book(terms=Terms(keep_s=10.0))
     sums: list[float] = []
-    traced: list[int] = []
-    tracemalloc.start()
-    try:
-        for second in range(1_000):
-            book.tick(gpu(range(10 * second, 10 * second + 10), 100.0 * second))
-            sums.append(sum(book.energy.values()))
-            if second in {299, 999}:
-                traced.append(held_by_the_package())
-    finally:
-        tracemalloc.stop()
+    held: list[int] = []
+    for second in range(1_000):
+        book.tick(gpu(range(10 * second, 10 * second + 10), 100.0 * second))
+        sums.append(sum(book.energy.values()))
+        if second in {299, 999}:
+            held.append(bytes_held_by(book))
     assert sums == sorted(sums)
     assert sums[-1] == pytest.approx(99_900)
     parts = book.samples(catalogue.PART_ENERGY)
     assert parts["gpu", "GPU-1", "idle", "nvml", "modelled"] == pytest.approx(99_900)
     assert len(parts) == 1 + 10 * 11
     assert book.board.count() < 400
-    assert traced[1] - traced[0] < 32 * 1024, traced
+    assert held[1] - held[0] < 32 * 1024, held
 
 
 def test_a_process_is_kept_for_the_set_time_after_its_end_and_then_dropped() -> None:
