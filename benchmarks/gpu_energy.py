@@ -49,6 +49,16 @@ SENSORS = {
     },
     "mean of 1 s (H100)": {"power_average": "every 100 mean 1000 load"},
 }
+WHY = {
+    "counter": "it has no gaps: what is left is the age of its last step, at both ends",
+    "instant": "an edge is found by the next sample only; of a wave as fast as the sampling "
+    "one place of its period is seen",
+    "25 of 100 ms (A100)": "three quarters of the time are never looked at; a wave that fits into "
+    "100 ms is seen at one place of its period for ever, and nothing averages that out",
+    "mean of 1 s (H100)": "nothing is missed, but all is seen half a second late: what is left are "
+    "the ends of the time, less the longer it is",
+}
+"""What makes each of them err."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +160,9 @@ def main() -> None:
         counter = max((errors[p][load.name, s, "nvml"] for p in errors for s in SENSORS), key=abs)
         row = [errors[p][load.name, s, "nvml-power"] for s in SENSORS for p in PERIODS_S]
         print(f"| {load.name} |", " | ".join(f"{100 * e:+.2f}" for e in (counter, *row)), "|")
+    print("\n| meter | why it errs |\n|---|---|")
+    for meter, reason in WHY.items():
+        print(f"| {meter} | {reason} |")
     sys.stdout.flush()
 
 

@@ -206,7 +206,8 @@ LINK = _counter(
     "bytes",
     "component device link direction",
     "Bytes moved over a link: network (receive, transmit), disk (read, write) and others; those of "
-    "a GPU appear with their first byte.",
+    "a GPU appear with their first byte, those of its PCIe only where the source tells all "
+    "details.",
 )
 OPERATIONS = _counter(
     "joulefloor_operations_total",
@@ -216,11 +217,21 @@ OPERATIONS = _counter(
     "a lower bound where one pipe serves several precisions. Most precisions appear with their "
     "first operation.",
 )
+PIPE_CYCLES = _counter(
+    "joulefloor_pipe_cycles_total",
+    "",
+    "component device pipe",
+    "Clock cycles since the machine started in which a pipe of the multiprocessors worked, as the "
+    "driver counts them, only where the source tells all details. pipe: elapsed (all cycles; what "
+    "the others are divided by), sm (with any work), tensor (any matrix pipe), hmma, imma, dmma, "
+    "dfma, int, fp64, fp32, fp16.",
+)
 PERFORMANCE_STATE = _gauge(
     "joulefloor_performance_state",
     "",
     "component device",
-    "Performance state of the device: 0 is the fastest, 15 the slowest.",
+    "Performance state of the device: 0 is the fastest, 15 the slowest; only where the source "
+    "tells all details.",
 )
 DEVICE_ERRORS = _counter(
     "joulefloor_device_errors_total",

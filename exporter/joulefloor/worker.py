@@ -60,8 +60,8 @@ class Worker:
         """Process id, for people and tests."""
         return None if self._process is None else self._process.pid
 
-    def start(self) -> None:
-        """Start the process.
+    def start(self, *more: str) -> None:
+        """Start the process; `more`: words at the end of its command.
 
         Raises:
             SourceError: LATE while an earlier one cannot be killed or a pause is on, LOST when
@@ -80,7 +80,7 @@ class Worker:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         try:
             self._process = subprocess.Popen(  # noqa: S603  # our own interpreter
-                self._command,
+                (*self._command, *more),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment | self._extra,

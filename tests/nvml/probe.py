@@ -58,7 +58,7 @@ class Probe:
     def __exit__(self, *_: object) -> None:
         """End it, whatever hangs in it."""
         self._process.kill()
-        self._process.communicate(timeout=20)
+        self._process.communicate()
 
     def ask(self, question: str) -> object:
         """The value of an expression over pynvml's names, as JSON carries it.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stack.query import eventually
 from tests.nvml.curves import Constant, Ramp, Sine, Square, Steps
 from tests.nvml.probe import Probe, Refused
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.nvml.curves import Curve
@@ -266,14 +267,15 @@ def test_a_call_that_hangs_holds_up_no_other_and_goes_on_when_released(h100: Pro
     h100.begin("hanging", POWER)
     called = [POWER.partition("(")[0], "0"]
     assert eventually(
-        lambda: any([n.function, n.device] == called for n in h100.driver.calls()), within_s=10
+        lambda: any([n.function, n.device] == called for n in h100.driver.calls()),
+        within_s=PATIENCE_S,
     )
     assert h100.device(POWER, 1) == 68_920
     assert h100.device("nvmlDeviceGetTemperature(h, 0)") == 29
     assert h100.ended("hanging") is None
     h100.driver.gpu(0).heal()
     h100.driver.write()
-    assert eventually(lambda: h100.ended("hanging") is not None, within_s=10)
+    assert eventually(lambda: h100.ended("hanging") is not None, within_s=PATIENCE_S)
     assert h100.ended("hanging") == {"value": 123_000}
 
 
@@ -390,7 +392,7 @@ def test_the_log_tells_who_called_what_on_which_gpu(h100: Probe) -> None:
     h100.driver.forget_calls()
     h100.device(POWER, 1)
     h100.begin("other", "nvmlDeviceGetSerial(h)", 1)
-    assert eventually(lambda: len(h100.driver.calls()) == 2, within_s=10)
+    assert eventually(lambda: len(h100.driver.calls()) == 2, within_s=PATIENCE_S)
     power, serial = h100.driver.calls()
     assert (power.function, power.device) == ("nvmlDeviceGetPowerUsage", "1")
     assert (serial.function, serial.device) == ("nvmlDeviceGetSerial", "1")
@@ -407,5 +409,5 @@ def test_many_threads_get_each_their_own_answer(h100: Probe) -> None:
         h100.driver.gpu(0).put("power", watts)
         h100.driver.write()
     names = [f"thread {thread}" for thread in range(8)]
-    assert eventually(lambda: all(h100.ended(name) for name in names), within_s=20)
+    assert eventually(lambda: all(h100.ended(name) for name in names), within_s=PATIENCE_S)
     assert [h100.ended(name) for name in names] == [{"value": True}] * 8

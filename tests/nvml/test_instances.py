@@ -13,6 +13,7 @@ from stack.query import eventually
 from tests.nvml.curves import Square
 from tests.nvml.probe import ROOT, Probe, Refused
 from tests.nvml.scenario import PROFILES, FakeDriver, Instance
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,7 +146,7 @@ def test_an_event_set_gets_each_event_once_and_none_of_before(h100: Probe) -> No
     h100.begin("waiting", wait.format(10_000))
     h100.driver.gpu(0).event(2, 8, 79)
     h100.driver.write()
-    assert eventually(lambda: h100.ended("waiting") is not None, within_s=10)
+    assert eventually(lambda: h100.ended("waiting") is not None, within_s=PATIENCE_S)
     assert h100.ended("waiting") == {"value": [8, 79]}
     with pytest.raises(Refused, match="10: "):
         h100.ask(wait.format(0))
@@ -255,7 +256,9 @@ def test_every_profile_says_where_it_is_from() -> None:
 def test_any_program_can_be_given_a_driver_from_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.nvml", str(tmp_path), "--board", "l40s"]
     command += ["--gpus", "3", "--load", "square 70000 350000 1000"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    told = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     name, _, folder = told.stdout.strip().partition("=")
     program = "import pynvml as n; n.nvmlInit(); print(n.nvmlDeviceGetCount())"
     counted = subprocess.run(
@@ -264,6 +267,6 @@ def test_any_program_can_be_given_a_driver_from_the_command_line(tmp_path: Path)
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert counted.stdout == "3\n"

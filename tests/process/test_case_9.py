@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from joulefloor import catalogue
+from joulefloor import catalogue, podresources
 from joulefloor.billing import Terms
 from joulefloor.board import Board
 from joulefloor.errors import Reason, SourceError
@@ -21,6 +21,7 @@ from joulefloor.model import IDLE, SYSTEM, Batch, Channel, Measures, Reading, Wo
 from joulefloor.podresources import SOCKET, DeviceSource
 from tests.kubelet import Kubelet, Pod
 from tests.machine import Machine
+from tests.patience import PATIENCE_S
 from tests.unit.gpus import LeapingClock
 
 if TYPE_CHECKING:
@@ -113,8 +114,10 @@ class Node:
 
 
 @pytest.fixture
-def node() -> Iterator[Node]:
+def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     """Its folder has few letters: a socket's path may have 107."""
+    # On a loaded machine a worker may need long to load gRPC.
+    monkeypatch.setattr(podresources, "DEADLINE_SECONDS", PATIENCE_S)
     folder = Path(tempfile.mkdtemp(prefix="jf-", dir="/tmp"))
     made = Node(folder)
     yield made

@@ -117,3 +117,21 @@ def test_mig_instances_are_billed_to_the_pods_that_hold_them(
     assert daemon.until(lambda: joules(daemon).get("p1", 0.0) > 0)
     assert ratio(daemon) == pytest.approx(3.0, rel=0.1)
     assert "unattributed" not in joules(daemon) or joules(daemon)["unattributed"] < 2 * WATTS
+
+
+def test_what_an_instance_does_that_no_pod_holds_is_not_billed_to_the_only_holder(
+    start: Callable[..., Daemon], rack: Rack
+) -> None:
+    rack.driver.carve(0, SMALL, LARGE)
+    rack.driver.write()
+    rack.kubelet.pods = (Pod("share", "p1", (("nvidia.com/mig-1g.10gb", (SMALL.uuid,)),)),)
+    rack.kubelet.start()
+    daemon = start(machine=rack.machine, config=CONFIG.format(folder=rack.driver.folder))
+    assert daemon.until(lambda: joules(daemon).get("p1", 0.0) > 0)
+    before = joules(daemon)
+    assert daemon.until(lambda: joules(daemon)["p1"] > before["p1"] + WATTS / 4)
+    spent = {who: total - before.get(who, 0.0) for who, total in joules(daemon).items()}
+    assert spent["system"] / spent["p1"] == pytest.approx(3.0, rel=0.1)
+    share = daemon.value("joulefloor_workload_device_share_ratio", division="activity")
+    assert share == pytest.approx(0.25, rel=0.1)
+    assert 'division="size"' not in daemon.metrics()

@@ -14,6 +14,7 @@ from joulefloor.sources import Site, nvml
 from joulefloor.units import Seconds
 from stack.query import eventually
 from tests.nvml.scenario import FakeDriver
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +102,7 @@ class Rig:
                 return False
             return holds(found[-1])
 
-        held = eventually(check, within_s=15)
+        held = eventually(check, within_s=PATIENCE_S)
         told = [(fault.reason, fault.detail) for batch in found[-1:] for fault in batch.faults]
         assert held, told or "never, and without a fault"
         return found[-1]

@@ -6,6 +6,7 @@ The source, its worker process and NVIDIA's binding are the real ones; only the 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,11 +30,14 @@ from joulefloor.catalogue import (
 from joulefloor.errors import Reason, SourceError
 from joulefloor.model import Measures
 from joulefloor.sources import nvml
+from tests.nvml import curves
 from tests.nvml.build import compiler
+from tests.nvml.curves import Constant, Curve, Ramp, Sine, Square, Steps
+from tests.patience import PATIENCE_S
 from tests.unit.gpus import Rig, reasons_of, series_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from joulefloor.model import Batch
@@ -44,6 +48,7 @@ Make = "Callable[..., Rig]"
 PROFILES = ("t4", "a100-sxm4-80gb", "h100-sxm5", "h200", "b200", "gb200", "l40s")
 POWER_FIELD = "nvmlDeviceGetFieldValues"
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
+HERTZ = (0.05, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 
 
 @pytest.fixture
@@ -275,19 +280,32 @@ def test_the_update_period_of_a_boards_power_is_measured_and_told(
     assert told_s == pytest.approx(every_ms / 1000, abs=0.03)
 
 
-@pytest.mark.parametrize(("period_ms", "duty"), [(730, 37), (50, 25), (7_000, 90)])
+SHAPES: dict[str, Curve] = {
+    "steady": Constant(350_000),
+    **{f"square-{hertz:g}-Hz": Square(100_000, 650_000, 1000 / hertz, 30) for hertz in HERTZ},
+    "square-of-37-percent": Square(100_000, 650_000, 730, 37),
+    "sine": Sine(400_000, 250_000, 1_700),
+    "ramp": Ramp(80_000, 680_000, 21_000),
+    "bursts": Steps(((60, 650_000), (840, 100_000), (100, 500_000), (1000, 100_000))),
+}
+"""Every shape of the kit, in mW."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_energy_by_counter_is_within_half_a_percent_of_any_load(
-    rig: Callable[..., Rig], period_ms: int, duty: int
+    rig: Callable[..., Rig], shape: str
 ) -> None:
     gpus = rig("h100-sxm5")
-    gpus.gpus[0].put("load", f"square 100000 650000 {period_ms} {duty}")
+    gpus.gpus[0].put("load", SHAPES[shape])
     gpus.driver.write()
     gpus.book()
     gpus.ran(30)
-    period_s, high_s = period_ms / 1000, period_ms / 1000 * duty / 100
-    whole, rest_s = divmod(30, period_s)
-    truth = 30 * 100 + (650 - 100) * (whole * high_s + min(rest_s, high_s))
-    assert energy(gpus, 0) == pytest.approx(truth, rel=0.005)
+    assert energy(gpus, 0) == pytest.approx(SHAPES[shape].integral(30.0) / 1000, rel=0.005)
+
+
+def test_no_shape_of_the_kit_is_left_out() -> None:
+    kinds = {type(curve) for curve in SHAPES.values()}
+    assert kinds == {one for one in vars(curves).values() if hasattr(one, "integral")} - {Curve}
 
 
 @pytest.mark.parametrize(
@@ -380,7 +398,7 @@ def test_sigusr1_releases_the_devices_and_the_source_stays_away(rig: Callable[..
     process = gpus.source.worker._process
     assert process is not None
     process.send_signal(10)
-    process.wait(5)
+    process.wait(PATIENCE_S)
     with pytest.raises(SourceError, match="SIGUSR1") as caught:
         gpus.source.read()
     assert caught.value.reason is Reason.ABSENT
@@ -425,7 +443,7 @@ def test_a_lost_gpu_is_looked_for_by_a_new_worker_now_and_then(rig: Callable[...
 
 def test_a_worker_whose_gpus_all_hang_is_replaced(rig: Callable[..., Rig]) -> None:
     gpus = rig("h100-sxm5", "h100-sxm5")
-    gpus.build(patience=0.2)
+    gpus.build(patience=1.0)
     gpus.until(quiet)
     first = gpus.source.worker.pid
     for gpu in gpus.gpus:
@@ -462,7 +480,7 @@ def test_case_1_a_gpu_whose_power_call_never_returns_costs_its_own_series_only(
     rig: Callable[..., Rig],
 ) -> None:
     gpus = rig(*["h100-sxm5"] * 8)
-    gpus.build(patience=0.3)
+    gpus.build(patience=1.0)
     gpus.until(lambda batch: not batch.faults)
     gpus.gpus[5].hang(POWER_FIELD)
     gpus.driver.write()
@@ -551,6 +569,13 @@ def test_case_3_a_new_driver_is_followed_by_a_new_worker_and_the_total_goes_on(
     with pytest.raises(SourceError, match="mismatch") as caught:
         gpus.source.read()
     assert caught.value.reason is Reason.LOST
+    gpus.outage()
+    before = energy(gpus, 0)
+    gpus.clock.leap(3)
+    batch = gpus.book(gpus.until(lambda batch: not batch.faults))
+    assert series_of(batch, DRIVER_INFO) == {("nvidia", "595.1"): 1.0}
+    gpus.ran(3)
+    assert before + 3 * 400 <= energy(gpus, 0) <= before + 5 * 400
 
 
 def test_case_4_two_gpus_of_a_gb200_board_show_its_module_once_and_never_add_it(
@@ -573,6 +598,25 @@ def test_case_4_two_gpus_of_a_gb200_board_show_its_module_once_and_never_add_it(
     assert sum(components.values()) == pytest.approx(4 * 10 * 165.93, rel=0.01)
     assert {labels[0] for labels in components} == {"gpu"}
     assert not gpus.series(NODE_ENERGY)
+
+
+def test_case_4_a_gpu_its_memory_and_its_module_are_three_scopes_and_one_is_the_component(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("gb200", "gb200")
+    gpus.build(detail="full")
+    gpus.book(gpus.until(lambda batch: not batch.faults))
+    gpus.ran(10)
+    told = gpus.series(PART_ENERGY)
+    memory = {labels[1]: joules for labels, joules in told.items() if labels[2] == "memory"}
+    module = [joules for labels, joules in told.items() if labels[2] == "module"]
+    watts = float(gpus.gpus[0].keys["memory_load"]) / 1000
+    assert memory == pytest.approx({gpus.uuid(n): 10 * watts for n in (0, 1)}, rel=0.01)
+    assert len(module) == 1, "two GPUs, one board"
+    components = gpus.series(COMPONENT_ENERGY)
+    assert sum(components.values()) == pytest.approx(2 * 10 * 165.93, rel=0.01)
+    node = gpus.series(catalogue.NODE_COMPONENT_ENERGY)
+    assert node == {("gpu", "measured"): pytest.approx(sum(components.values()))}
 
 
 def test_case_4_the_counter_of_a_gh200_is_its_modules_and_the_gpu_is_integrated(
@@ -698,6 +742,26 @@ def test_case_5_the_size_of_a_board_is_that_of_its_largest_profile(
     assert shares["idle"] == pytest.approx(10 * 280 * (1 - size / slices))
 
 
+@pytest.mark.parametrize(
+    ("lacking", "sizes"), [((), {"MIG-a": 3 / 7, "MIG-b": 1 / 7}), (range(18), {})]
+)
+def test_case_5_the_sizes_of_instances_are_told_to_the_bills_where_the_driver_knows_them(
+    rig: Callable[..., Rig], lacking: Sequence[int], sizes: dict[str, float]
+) -> None:
+    gpus = rig("a100-sxm4-80gb", "a100-sxm4-80gb")
+    gpus.gpus[0].drop(*(f"mig.profile.{number}" for number in lacking))
+    mig(gpus, 0, "MIG-a", 3, 40, gi=1)
+    mig(gpus, 1, "MIG-b", 1, 10, gi=2)
+    gpus.driver.write()
+    batch = gpus.until(lambda b: quiet(b) and bool(series_of(b, PART_ENERGY)))
+    told = series_of(batch, catalogue.WORKLOAD_DEVICE_SHARE)
+    board = gpus.uuid(0)
+    assert told == {("gpu", name, "idle", board, "", "size"): one for name, one in sizes.items()}
+    assert (batch.readings[0].channel.measures is Measures.HOLD) == bool(sizes)
+    gpus.book(batch)
+    assert not gpus.series(catalogue.WORKLOAD_DEVICE_SHARE), "they are nobody's shares"
+
+
 def test_case_6_processes_on_one_gpu_sum_to_it_with_idle_apart(rig: Callable[..., Rig]) -> None:
     gpus = rig("h100-sxm5", stopped=False)
     gpus.build(process_parts=True)
@@ -722,7 +786,7 @@ def test_case_6_processes_on_one_gpu_sum_to_it_with_idle_apart(rig: Callable[...
     gpu.process(11, 2**30, 1, 1)
     gpus.driver.write()
     again = gpus.until(lambda b: "process:11" in shares(b))
-    assert shares(again)["process:11"] < told["process:11"], "a reused PID starts anew"
+    assert shares(again)["process:11"] >= told["process:11"], "a reused PID goes on"
     assert "process:12" in shares(gone)
 
 
@@ -971,8 +1035,7 @@ def test_case_10_an_old_driver_that_refuses_cycle_counters_still_tells_activity(
     rig: Callable[..., Rig],
 ) -> None:
     gpus = rig("h100-sxm5", stopped=False)
-    gpus.gpus[0].put("gpm.7", 50).set(clock__sm=1830)
-    gpus.driver.driver.fail("nvmlGpmMetricsGet", 2, first=2)
+    gpus.gpus[0].put("gpm.7", 50).set(clock__sm=1830).put("gpm.newest", 247)
     gpus.driver.write()
     labels = ("gpu", gpus.uuid(0), "fp16", "nvml-gpm", "modelled")
     gpus.until(lambda b: series_of(b, OPERATIONS).get(labels, 0) > 0)
@@ -1006,6 +1069,84 @@ def test_case_10_an_unknown_gpu_has_activity_but_no_operations_and_a_flag(
     batch = gpus.until(lambda b: flag in series_of(b, DEVICE_CAPABILITY))
     assert not series_of(batch, OPERATIONS)
     assert ("gpu", gpus.uuid(0), "tensor") in series_of(batch, UTILIZATION)
+
+
+def spent(batch: Batch) -> tuple[dict[str, float], float]:
+    """Joules of each part and of the board, by its counter."""
+    told = {labels[2]: joules for labels, joules in series_of(batch, PART_ENERGY).items()}
+    energies = series_of(batch, COMPONENT_ENERGY).items()
+    (board,) = [joules for labels, joules in energies if labels[2] == "nvml"]
+    return told, board
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetGpuInstanceId",
+        "nvmlDeviceGetAttributes",
+        "nvmlGpmMigSampleGet",
+    ],
+)
+def test_case_10_an_instance_that_vanishes_in_the_middle_of_a_read_costs_no_joule(
+    rig: Callable[..., Rig], call: str
+) -> None:
+    gpus = rig("h100-sxm5", stopped=False)
+    gpus.gpus[0].set(load=400_000)
+    for slot, slices in enumerate((3, 1)):
+        mig(gpus, slot, f"MIG-{slot}", slices, 10 * slices, gi=slot + 1)
+        gpus.driver.instance(0, slot).put("gpm.1", 50)
+    gpus.driver.write()
+    gone = "mig:1g.10gb:MIG-1"
+    before, board_before = spent(gpus.until(lambda b: spent(b)[0].get(gone, 0.0) > 0))
+    whole = call == "nvmlGpmMigSampleGet"
+    (gpus.gpus[0] if whole else gpus.driver.instance(0, 1)).fail(call, 6)
+    gpus.driver.write()
+    last = {**before}
+
+    def goes_on(batch: Batch) -> bool:
+        told, board = spent(batch)
+        last.update(told)
+        return board > board_before + 40
+
+    batch = gpus.until(goes_on)
+    assert not batch.faults
+    assert {r.channel.metric for r in batch.readings} >= {COMPONENT_ENERGY, catalogue.TEMPERATURE}
+    gpus.driver.remove(0, 1)
+    gpus.gpus[0].heal()
+    gpus.driver.write()
+    after, board = spent(
+        gpus.until(lambda b: bool(spent(b)[0]) and gone not in spent(b)[0] and not b.faults)
+    )
+    joules = sum((last | after).values()) - sum(before.values())
+    assert joules == pytest.approx(board - board_before, rel=1e-6)
+
+
+def test_case_10_no_two_samples_less_than_100_ms_apart_are_compared(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("h100-sxm5", stopped=False)
+    gpus.gpus[0].work(1500, {7: 40.0})
+    gpus.driver.write()
+    gpus.until(has_activity)
+    gpus.driver.forget_calls()
+    seen = [gpus.source.read() for _ in range(60)]
+    assert not any(batch.faults for batch in seen)
+    gpus.until(has_activity)
+    calls = gpus.driver.calls()
+    taken = [c.monotonic_ns for c in calls if c.function == "nvmlGpmSampleGet"]
+    assert len(taken) < len(seen), "most reads were too close to the last"
+    apart = [later - sooner for sooner, later in pairwise(taken)]
+    assert min(apart, default=10**9) >= 99_000_000
+    compared = [c for c in calls if c.function == "nvmlGpmMetricsGet"]
+    assert len(compared) == len(taken)
+    done = ("gpu", gpus.uuid(0), "fp16", "nvml-cycles", "modelled")
+    first = gpus.until(lambda b: done in series_of(b, OPERATIONS))
+    second = gpus.until(lambda b: series_of(b, OPERATIONS).get(done, 0.0) > 0 and b is not first)
+    instants = [next(r for r in b.readings if r.channel.labels == done) for b in (first, second)]
+    seconds = (instants[1].at_ns - instants[0].at_ns) / 1e9
+    rate = (instants[1].value - instants[0].value) / seconds
+    assert rate == pytest.approx(0.4 * 1.5e9 * 132 * 4096, rel=0.3)
 
 
 def test_case_10_a_round_makes_the_same_calls_whoever_looks(rig: Callable[..., Rig]) -> None:

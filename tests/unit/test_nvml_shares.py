@@ -11,7 +11,7 @@ import pytest
 from joulefloor import catalogue
 from joulefloor.account import FROZEN_AFTER_S
 from joulefloor.clock import SystemClock
-from joulefloor.nvml.binding import NOT_SUPPORTED, Binding
+from joulefloor.nvml.binding import INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Binding
 from joulefloor.nvml.rows import Identity
 from joulefloor.nvml.shares import MOST_PROCESSES, Sharing
 from joulefloor.nvml.taken import Capabilities, Taken
@@ -50,6 +50,8 @@ class Answers(ModuleType):
         self.metrics: Mapping[int, float] = {}
         self.sm_percent: Mapping[int, int] = {}
         self.stamp_us = 0
+        self.newest = 1_000
+        self.silent = False
         vars(self).update(
             nvmlGpmQueryDeviceSupport=lambda _: SimpleNamespace(isSupportedDevice=1),
             nvmlGpmSampleAlloc=pynvml.c_nvmlGpmSample_t,
@@ -61,6 +63,8 @@ class Answers(ModuleType):
         )
 
     def _between(self, asked: pynvml.c_nvmlGpmMetricsGet_t) -> None:
+        if any(asked.metrics[n].metricId > self.newest for n in range(asked.numMetrics)):
+            raise pynvml.NVMLError(INVALID_ARGUMENT)
         for index in range(asked.numMetrics):
             answer = asked.metrics[index]
             value = self.metrics.get(answer.metricId)
@@ -74,6 +78,8 @@ class Answers(ModuleType):
         return [SimpleNamespace(pid=pid, usedGpuMemory=1 << 30) for pid in self.sm_percent]
 
     def _sampled(self, *_: object) -> list[SimpleNamespace]:
+        if self.silent:
+            raise pynvml.NVMLError(NOT_FOUND)
         self.stamp_us += 1
         return [
             SimpleNamespace(pid=pid, smUtil=percent, timeStamp=self.stamp_us)
@@ -124,12 +130,28 @@ def test_cycle_counters_count_all_the_time_since_they_were_last_read() -> None:
     assert fp16 == pytest.approx(0.25 * SM_CLOCK_HZ * (41 - 2) * 132 * 4096)
 
 
+def test_case_10_an_old_driver_is_asked_for_cycles_again_each_minute_and_loses_no_round() -> None:
+    bench = Bench()
+    bench.answers.metrics = {5: 40.0, 248: 1e9, 252: 4e8}
+    bench.answers.newest = 247
+    rounds = [bench.work_at(float(second)) for second in range(1, 80)]
+    told = [bool(series(taken, catalogue.UTILIZATION)) for taken in rounds]
+    assert not any(series(taken, catalogue.PIPE_CYCLES) for taken in rounds)
+    assert bench.able.missing()["pipe_cycles"] == "unsupported"
+    assert all(told[5:]), "the first samples show that metrics are unknown"
+    bench.answers.newest = 1_000
+    rounds = [bench.work_at(float(second)) for second in range(80, 145)]
+    assert all(series(taken, catalogue.UTILIZATION) for taken in rounds)
+    assert series(rounds[-1], catalogue.PIPE_CYCLES)["gpu", "GPU-1", "hmma"] == 4e8
+
+
 @pytest.mark.parametrize(
     ("model", "unknown"),
     [
-        ("NVIDIA H100 NVL", {"tensor64", "fp64", "fp32", "fp16"}),
-        ("NVIDIA B200", {"tensor64", "fp16"}),
-        ("NVIDIA GB200", {"tensor64", "fp16"}),
+        ("NVIDIA H100 NVL", {"fp16"}),
+        ("NVIDIA H200 NVL", {"fp16"}),
+        ("NVIDIA B200", {"fp16"}),
+        ("NVIDIA GB200", {"fp16"}),
         ("NVIDIA H100 PCIe", {"fp16"}),
         ("NVIDIA H100 80GB HBM3", set()),
     ],
@@ -160,6 +182,21 @@ def test_the_parts_leave_a_frozen_counter_as_the_board_does_and_return_to_it() -
     told = bench.share_at(frozen_s + 13, 5600.0, 300.0)
     assert sum(told.values()) == pytest.approx(11 * 300)
     assert ("idle", "nvml") in told
+
+
+def test_a_round_between_two_samples_of_processes_is_divided_by_the_last() -> None:
+    bench = Bench()
+    bench.answers.sm_percent = {11: 40}
+    for tenth in range(21):
+        bench.answers.silent = tenth % 10 > 0
+        told = bench.share_at(10 + tenth / 10, 1000.0 + 30.0 * tenth, 300.0)
+    assert told["process:11", "nvml"] == pytest.approx(0.4 * 600)
+    bench.answers.silent = True
+    for second in range(13, 16):
+        bench.share_at(second, 1600.0 + 300.0 * (second - 12), 300.0)
+    late = bench.share_at(16, 2800.0, 300.0)
+    assert late["process:11", "nvml"] == pytest.approx(0.4 * 1200), "silence is idleness"
+    assert sum(late.values()) == pytest.approx(1800)
 
 
 def test_what_the_processes_beyond_the_busiest_used_is_told_apart_from_idleness() -> None:

@@ -336,6 +336,83 @@ def test_mig_instances_share_the_board_by_what_each_spent() -> None:
     assert ("gpu", GPU, *A, "activity") in node.samples(catalogue.WORKLOAD_DEVICE_SHARE)
 
 
+def size(instance: str, board: str = GPU) -> Channel:
+    """Says how much of its board an instance is."""
+    return claim(instance, Workload("idle", board), "size")
+
+
+SIZES = {size("MIG-a"): 1 / 7, size("MIG-b"): 3 / 7}
+
+
+def carved(policy: Policy, *, spent: dict[str, float], held: tuple[str, ...] = ("MIG-a",)) -> Node:
+    """Three seconds of a board that draws 100 W, 10 W of them static, and whose sizes are known."""
+    node = Node(policy)
+    node.claims = dict.fromkeys(((instance, A) for instance in held), 1.0)
+    for _ in range(3):
+        node.fold("nvml", SIZES)
+        node.tick({"gpu": 100.0}, parts=spent)
+    assert node.billed("gpu") == pytest.approx(node.spent("gpu"))
+    return node
+
+
+@pytest.mark.parametrize(
+    ("policy", "static"),
+    [
+        (Policy.ALLOCATION, {A: 20 / 7, IDLE: 20 * 6 / 7}),
+        (Policy.UNATTRIBUTED, {UNATTRIBUTED: 20}),
+        (Policy.USE, {A: 20}),
+    ],
+)
+def test_who_alone_holds_a_seventh_of_a_board_is_allotted_a_seventh_of_what_flows_anyway(
+    policy: Policy, static: dict[Workload, float]
+) -> None:
+    node = carved(policy, spent={"mig:1g.10gb:MIG-a": 14.0, "idle": 86.0})
+    assert node.bill(A, "gpu") == pytest.approx(180), "nobody else works there"
+    for who in (A, IDLE, UNATTRIBUTED, SYSTEM):
+        assert node.bill(who, "gpu", "static") == pytest.approx(static.get(who, 0.0))
+    assert node.samples(catalogue.WORKLOAD_DEVICE_SHARE) == {("gpu", GPU, *A, "whole"): 1.0}
+
+
+def test_what_is_done_in_instances_that_no_pod_holds_is_no_pods() -> None:
+    node = carved(
+        Policy.ALLOCATION,
+        spent={"mig:1g.10gb:MIG-a": 10.0, "mig:3g.40gb:MIG-b": 30.0, "idle": 60.0},
+    )
+    assert node.bill(A, "gpu") == pytest.approx(180 / 4)
+    assert node.bill(SYSTEM, "gpu") == pytest.approx(180 * 3 / 4)
+    assert node.samples(catalogue.WORKLOAD_DEVICE_SHARE) == {("gpu", GPU, *A, "activity"): 0.25}
+
+
+def test_a_board_on_which_nobody_works_is_divided_by_the_sizes_of_what_is_held() -> None:
+    node = carved(Policy.ALLOCATION, spent={})
+    assert node.bill(A, "gpu") == pytest.approx(180 / 7)
+    assert node.bill(IDLE, "gpu") == pytest.approx(180 * 6 / 7)
+    assert node.bill(UNATTRIBUTED, "gpu") == 0
+    shares = node.samples(catalogue.WORKLOAD_DEVICE_SHARE)
+    assert shares == {("gpu", GPU, *A, "equal"): pytest.approx(1 / 7)}
+    both = carved(Policy.ALLOCATION, spent={}, held=("MIG-a", "MIG-b"))
+    assert both.bill(A, "gpu") == pytest.approx(180 * 4 / 7)
+
+
+def test_sizes_of_instances_alone_open_no_bills() -> None:
+    node = Node()
+    node.fold("nvml", SIZES)
+    node.fold("meters", {node.meters["gpu"]: 100.0})
+    node.ledger.close(NANOSECONDS_PER_SECOND, 0.0)
+    assert not node.samples(catalogue.WORKLOAD_ENERGY)
+    assert not node.samples(catalogue.NAMESPACE_ENERGY)
+
+
+def test_an_instance_that_is_gone_has_no_size_any_more() -> None:
+    node = carved(Policy.ALLOCATION, spent={})
+    before = node.bill(A, "gpu")
+    for _ in range(2):
+        node.fold("nvml", {size("MIG-b"): 3 / 7})
+        node.tick({"gpu": 100.0})
+    assert node.bill(A, "gpu") == before, "nobody knows what it is a part of"
+    assert node.bill(UNATTRIBUTED, "gpu") > 0
+
+
 def test_a_board_is_not_called_free_while_an_instance_of_unknown_board_is_held() -> None:
     node = Node(static=60.0)
     node.claims = {("MIG-a", A): 1.0}
@@ -487,19 +564,25 @@ def test_processes_on_a_gpu_leave_nothing_behind_where_no_kubelet_is() -> None:
 
 
 def test_a_namespace_that_is_told_apart_has_all_its_components_and_shares() -> None:
-    counters = Counters(Board(), "")
+    board = Board()
+    counters = Counters(board, "")
     for number in range(MOST_NAMESPACES + 1):
         pod = Workload("pod", f"ns-{number}", "a")
         for component in ("cpu", "dram", "gpu"):
             counters.charge(component, ({pod: 1.0}, {pod: 1.0}))
-    named, owned = counters._namespaces, counters._owners
+    counters.close()
+    told: dict[str, dict[tuple[str, ...], float]] = {}
+    for cell in board._cells.values():
+        told.setdefault(cell.metric.name, {})[cell.labels] = board.value(cell) or 0.0
+    named = told[catalogue.NAMESPACE_ENERGY.name]
+    owned = told[catalogue.OWNER_ENERGY.name]
     assert len({labels[2] for labels in named}) == MOST_NAMESPACES + 1
     for component in ("cpu", "dram", "gpu"):
         for share in ("dynamic", "static"):
-            assert named[component, "pod", f"ns-{MOST_NAMESPACES - 1}", share].joules == 1.0
-            assert named[component, "pod", "", share].joules == 1.0
-    assert owned[f"ns-{MOST_OWNERS - 1}", "a", "static"].joules == 3.0
-    assert owned["", "", "dynamic"].joules == 3.0
+            assert named[component, "pod", f"ns-{MOST_NAMESPACES - 1}", share] == 1.0
+            assert named[component, "pod", "", share] == 1.0
+    assert owned[f"ns-{MOST_OWNERS - 1}", "a", "static"] == 3.0
+    assert owned["", "", "dynamic"] == 3.0
     assert len(owned) == 2 * (MOST_OWNERS + 1)
 
 

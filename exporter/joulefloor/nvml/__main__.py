@@ -27,6 +27,7 @@ from joulefloor.nvml.binding import (
 )
 from joulefloor.nvml.crew import Post, Unit
 from joulefloor.nvml.gpu import Boards, Options
+from joulefloor.remote import Divided
 
 if TYPE_CHECKING:
     from threading import ExceptHookArgs
@@ -179,11 +180,16 @@ class Program:
 
 
 def main(arguments: list[str]) -> None:
-    """`arguments`: power period in s, 1 if processes become parts, and 1 for full detail."""
+    """`arguments`: power period in s, 1 if processes become parts, and 1 for full detail.
+
+    Then a word for each GPU whose joules an earlier worker divided: UUID=J@NS, the counter and the
+    instant up to which it did.
+    """
     frames = os.dup(1)
     os.dup2(2, 1)
-    period, processes, full = arguments
-    Program(Options(float(period), processes == "1", full == "1"), frames).run()
+    period, processes, full, *words = arguments
+    divided = {uuid: Divided.of(rest) for uuid, _, rest in (word.partition("=") for word in words)}
+    Program(Options(float(period), processes == "1", full == "1", divided), frames).run()
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
-from joulefloor.nvml.binding import INVALID_ARGUMENT, NOT_SUPPORTED, Refusal
+from joulefloor.nvml.binding import INVALID_ARGUMENT, NO_DATA, NOT_SUPPORTED, Refusal
+from joulefloor.nvml.taken import RETRY_NS
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from joulefloor.clock import Clock
     from joulefloor.nvml.binding import Binding
 
@@ -40,6 +43,15 @@ CYCLES = {252: "tensor16", 253: "tensor8", 251: "tensor64", 254: "tensor64", 258
     260: "fp16",
 }
 """Counters of cycles since reboot, against the elapsed ones."""
+PIPE_CYCLES = {248: "elapsed", 249: "sm", 250: "tensor", 251: "dmma", 252: "hmma"} | {
+    253: "imma",
+    254: "dfma",
+    257: "int",
+    258: "fp64",
+    259: "fp32",
+    260: "fp16",
+}
+"""All counters of cycles since reboot, of the label `pipe`: NVIDIA's names."""
 LINKS = {
     20: ("pcie", "transmit"),
     21: ("pcie", "receive"),
@@ -47,17 +59,25 @@ LINKS = {
     61: ("nvlink", "transmit"),
 }
 """Mean rates over the interval, MiB/s."""
+LINK_TOTALS = {255: ("pcie", "transmit"), 256: ("pcie", "receive")}
+"""Bytes since reboot: nvml.h leaves out the unit, but DCGM 4.6 passes them on as bytes."""
 BYTES_PER_MEBIBYTE = 1 << 20
-WANTED = (*sorted({*ENGINES, *PIPES, *LINKS}), CYCLES_ELAPSED, *sorted(CYCLES))
-MIG_WANTED = (1,)
+STANDARD = (1, 5, *sorted(PIPES), 10, 60, 61, CYCLES_ELAPSED, *sorted(CYCLES))
+FULL = (*sorted({*ENGINES, *PIPES, *LINKS}), *sorted({*PIPE_CYCLES, *LINK_TOTALS}))
+BUSY = (1,)
+"""Metrics that are asked for: of a GPU, of one in full detail, of a MIG instance."""
 
 
 class Interval(NamedTuple):
-    """What happened between two samples: metric values by id, length in s, and the end."""
+    """What happened between two samples: metric values by id, length in s, and the end.
+
+    `refused`: the driver's code for each metric that it did not give.
+    """
 
     seconds: float
     values: dict[int, float]
     at_ns: int = 0
+    refused: Mapping[int, int] = {}
 
     def engines(self) -> dict[str, float]:
         """Share of the interval each engine was busy, 0 to 1; impossible values are left out."""
@@ -69,6 +89,11 @@ class Interval(NamedTuple):
         rates = {place: self.values.get(number) for number, place in LINKS.items()}
         per_second = {p: v * BYTES_PER_MEBIBYTE for p, v in rates.items() if v is not None}
         return {p: rate * self.seconds for p, rate in per_second.items() if rate >= 0}
+
+    def counted(self) -> dict[tuple[str, str], float]:
+        """Bytes over each link and direction since reboot, where the driver counts them."""
+        totals = {place: self.values.get(number) for number, place in LINK_TOTALS.items()}
+        return {place: total for place, total in totals.items() if total is not None}
 
     def pipes(self) -> dict[str, float]:
         """Share of the peak each pipe did by per cent metrics, as told (may be impossible)."""
@@ -106,14 +131,24 @@ class Sampler:
     """Two sample buffers of one device (or one MIG instance), used in turn."""
 
     def __init__(
-        self, binding: Binding, clock: Clock, device: object, *, gpu_instance: int | None = None
+        self,
+        binding: Binding,
+        clock: Clock,
+        device: object,
+        wanted: tuple[int, ...] = BUSY,
+        *,
+        gpu_instance: int | None = None,
     ) -> None:
-        """`gpu_instance` restricts to one MIG instance; `device` is the whole GPU either way."""
+        """`wanted`: metrics to ask for.
+
+        `gpu_instance` restricts to one MIG instance; `device` is the whole GPU either way.
+        """
         self._binding = binding
         self._clock = clock
         self._device = device
         self._gpu_instance = gpu_instance
-        self._wanted = WANTED if gpu_instance is None else MIG_WANTED
+        self._all = self._wanted = wanted
+        self._retry_ns = 0
         self._buffers: list[object] = []
         self._sampled_ns: int | None = None
         self._misfits = 0
@@ -150,23 +185,38 @@ class Sampler:
         try:
             self._sample(self._buffers[1])
             usable = before_ns is not None and seconds <= LONGEST_S
-            values = self._metrics() if usable else None
+            answers = self._metrics(self._wanted) if usable else None
         except Refusal as refusal:
             self._sampled_ns = None
             if refusal.code != INVALID_ARGUMENT or self._misfits >= MOST_MISFITS:
                 raise
             self._begin_anew()
             return None
-        self._misfits = 0
         self._sampled_ns = now_ns
         self._buffers.reverse()
-        return None if values is None else Interval(seconds, values, now_ns)
+        if answers is None:
+            return None
+        self._misfits = 0
+        if self._wanted != self._all and now_ns >= self._retry_ns:
+            self._try_all()
+        values, refused = answers
+        return Interval(seconds, values, now_ns, refused)
 
     def _begin_anew(self) -> None:
         self.close()
         self._misfits += 1
         if self._misfits > 1:
-            self._wanted = tuple(number for number in self._wanted if number < CYCLES_ELAPSED)
+            self._wanted = tuple(number for number in self._all if number < CYCLES_ELAPSED)
+            self._retry_ns = self._clock.monotonic_ns() + RETRY_NS
+
+    def _try_all(self) -> None:
+        """Ask once more for what the driver did not know: it may have been something else."""
+        self._retry_ns = self._clock.monotonic_ns() + RETRY_NS
+        try:
+            self._metrics(self._all)
+        except Refusal:
+            return
+        self._wanted = self._all
 
     def close(self) -> None:
         """Free the buffers; a driver that is gone has freed them already."""
@@ -183,14 +233,17 @@ class Sampler:
         else:
             self._binding.call("nvmlGpmMigSampleGet", self._device, self._gpu_instance, buffer)
 
-    def _metrics(self) -> dict[int, float]:
+    def _metrics(self, wanted: tuple[int, ...]) -> tuple[dict[int, float], dict[int, int]]:
+        """Values of the metrics that the driver vouches for, and its codes for the others."""
         struct = self._binding.struct("c_nvmlGpmMetricsGet_t")
         if struct is None:
             raise self._binding.refusal("nvmlGpmMetricsGet", NOT_SUPPORTED)
         asked = struct()
-        _fill(asked, self._buffers, self._wanted)
+        _fill(asked, self._buffers, wanted)
         self._binding.call("nvmlGpmMetricsGet", asked)
-        return _answers(asked, len(self._wanted))
+        values, refused = _answers(asked, len(wanted))
+        left_out = {number: NOT_SUPPORTED for number in self._all if number not in wanted}
+        return values, refused | left_out
 
 
 def _fill(asked: object, buffers: list[object], wanted: tuple[int, ...]) -> None:
@@ -202,11 +255,18 @@ def _fill(asked: object, buffers: list[object], wanted: tuple[int, ...]) -> None
         asked.metrics[index].metricId = number  # type: ignore[attr-defined]
 
 
-def _answers(asked: object, count: int) -> dict[int, float]:
-    """The metrics that the driver vouches for, one by one."""
-    answers = [asked.metrics[index] for index in range(count)]  # type: ignore[attr-defined]
-    return {
-        int(answer.metricId): float(answer.value)
-        for answer in answers
-        if answer.nvmlReturn == 0 and isfinite(answer.value)
-    }
+def _answers(asked: object, count: int) -> tuple[dict[int, float], dict[int, int]]:
+    """Values by metric, and the codes of those that have none."""
+    values: dict[int, float] = {}
+    refused: dict[int, int] = {}
+    for index in range(count):
+        answer = asked.metrics[index]  # type: ignore[attr-defined]
+        number, code, value = int(answer.metricId), int(answer.nvmlReturn), float(answer.value)
+        if code:
+            # A driver that has never heard of a metric calls its number an invalid argument.
+            refused[number] = NOT_SUPPORTED if code == INVALID_ARGUMENT else code
+        elif not isfinite(value) or value < 0:
+            refused[number] = NO_DATA
+        else:
+            values[number] = value
+    return values, refused

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from joulefloor.clock import Clock
     from joulefloor.nvml.binding import Binding
+    from joulefloor.remote import Divided
 
 UNKNOWN_LIMIT_WATTS = 2_500.0
 """Bound on the power of a GPU that does not tell its limit."""
@@ -41,12 +42,14 @@ class Options(NamedTuple):
     """What the daemon's settings say to the worker.
 
     `power_period_s`: between two samples of power at most, s. `process_parts`: whether each process
-    on a shared GPU becomes a part. `full`: whether all that can be read is told.
+    on a shared GPU becomes a part. `full`: whether all that can be read is told. `divided`: how far
+    an earlier worker divided the joules of a GPU, by UUID; each is used once.
     """
 
     power_period_s: float = 0.1
     process_parts: bool = False
     full: bool = False
+    divided: dict[str, Divided] = {}  # noqa: RUF012  # handed over, and emptied
 
 
 class Boards:
@@ -110,6 +113,9 @@ class Gpu:
         self._fans: int | None = None
         self._work = Work(binding, clock, device, self.identity, full=options.full)
         self._work.process_parts = options.process_parts
+        divided = options.divided.pop(self.identity.uuid, None)
+        if divided is not None:
+            self._work.go_on(divided)
         self._full = options.full
         self._rows = Rows(self.identity, self._bound_watts, full=self._full)
         self._loud: set[Row] = set()

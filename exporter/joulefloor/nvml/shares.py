@@ -21,7 +21,8 @@ from joulefloor.nvml.binding import (
     Refusal,
 )
 from joulefloor.nvml.table import COMPONENT, COUNTER, INTEGRAL, PER_CENT, Row
-from joulefloor.units import NANOSECONDS_PER_SECOND
+from joulefloor.tally import SIZE
+from joulefloor.units import NANOSECONDS_PER_SECOND, nanoseconds_from_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,15 +30,20 @@ if TYPE_CHECKING:
     from joulefloor.clock import Clock
     from joulefloor.nvml.binding import Binding
     from joulefloor.nvml.taken import Capabilities, Taken
+    from joulefloor.remote import Divided
 
 IDLE = "idle"
 SLICES = 7
 """Compute slices of a board whose driver tells no profiles: those of most boards with MIG."""
 PROFILES = 18
 """Numbers of GPU instance profiles (nvml.h, 13.5); a board has some of them."""
+SAMPLES_LAST_S = 2.0
+"""Drivers sample processes each second or more often: after so long without any, none works."""
 MOST_PROCESSES = 64
 OTHERS = "process:others"
 """The part of all processes beyond the busiest."""
+MOST_KNOWN = 1_000
+"""Parts that are gone and remembered, at most."""
 LONGEST_S = 15.0
 """Power is not multiplied by a longer time than this."""
 
@@ -76,12 +82,20 @@ class Sharing:
         self._device = device
         self._uuid = uuid
         self._before: tuple[str, float, int] | None = None
+        self._is_early = False
         self._totals: dict[str, float] = {}
         self._moved: tuple[float, int] | None = None
         self._slices: int | None = None
+        self._sizes: dict[str, float] = {}
         self._samplers: dict[GpuInstance, Sampler] = {}
         self._recent: dict[GpuInstance, float] = {}
         self._seen_us = 0
+        self._samples: tuple[dict[str, float], int] = {}, 0
+
+    def go_on(self, divided: Divided) -> None:
+        """Divide what was spent since an earlier process did, unless that is long ago."""
+        if self._is_recent(divided.at_ns):
+            self._before = (COUNTER, divided.joules, divided.at_ns)
 
     def read(
         self,
@@ -95,7 +109,8 @@ class Sharing:
     ) -> None:
         """Add the parts to `taken`, if the GPU is shared; `busy`: use of the whole GPU, 0 to 1.
 
-        When it cannot be told who shares it, this round's joules are divided with the next one's.
+        When it cannot be told who shares it, or not yet how active they are, the joules of a round
+        are divided with those of the next.
 
         Raises:
             Refusal: the GPU or the driver is gone.
@@ -117,18 +132,31 @@ class Sharing:
             settled = able.read("processes", (), tenants, taken)
         if not settled:
             return
+        taken.values |= self._size_rows()
+        if self._is_early and self._before is not None and self._is_recent(self._before[2]):
+            return
         source, spent = self._spent(joules, watts)
         if use is None:
-            self._totals.clear()
             return
-        if spent is not None:
-            division = divide(spent, use, 1.0)
-            for part, amount in (*division.shares.items(), (IDLE, division.remainder)):
-                self._totals[part] = self._totals.get(part, 0.0) + amount
-        self._totals = {part: self._totals.get(part, 0.0) for part in (*use, IDLE)}
-        for part, total in self._totals.items():
+        self._divide(spent or 0.0, use)
+        for part in (*use, IDLE):
             labels = (COMPONENT, self._uuid, part, source, "modelled")
-            taken.values[Row(catalogue.PART_ENERGY.name, labels, Measures.ENERGY.name)] = total
+            taken.values[Row(catalogue.PART_ENERGY.name, labels, Measures.ENERGY.name)] = (
+                self._totals[part]
+            )
+
+    def _is_recent(self, at_ns: int) -> bool:
+        age_ns = self._clock.monotonic_ns() - at_ns
+        return age_ns <= nanoseconds_from_seconds(LONGEST_S)
+
+    def _divide(self, joules: float, use: dict[str, float]) -> None:
+        """Add a round to what each part has spent; one that comes again goes on from there."""
+        division = divide(joules, use, 1.0)
+        totals = self._totals
+        for part, more in (division.shares | {IDLE: division.remainder}).items():
+            totals[part] = totals.get(part, 0.0) + more
+        if len(totals) > MOST_KNOWN:
+            self._totals = {part: totals[part] for part in (*use, IDLE)}
 
     def close(self) -> None:
         """Free the sample buffers of the instances."""
@@ -165,14 +193,17 @@ class Sharing:
     def _instances(self) -> dict[str, float] | None:
         """Use of each MIG instance, as a share of the board; None when MIG is off."""
         current, _ = self._binding.pair("nvmlDeviceGetMigMode", self._device)
+        self._sizes = {}
         if not current:
             return None
         slices = self._board_slices()
-        found = [self._instance(device, slices) for device in self._handles()]
+        found = [self._instance(device, slices or SLICES) for device in self._handles()]
+        self._sizes = {one.uuid: one.size for one in found} if slices else {}
         members: dict[int, list[Instance]] = {}
         for instance in found:
             members.setdefault(instance.gpu_instance, []).append(instance)
         shared = {(gi, tuple(one.uuid for one in ones)): ones for gi, ones in members.items()}
+        self._is_early = False
         for key in self._samplers.keys() - shared.keys():
             self._samplers.pop(key).close()
             self._recent.pop(key, None)
@@ -186,6 +217,8 @@ class Sharing:
 
     def _board_slices(self) -> int:
         """Compute slices of the board: those of the largest profile that its driver supports.
+
+        0 if it tells none.
 
         Raises:
             Refusal: for another reason than that there is no such profile.
@@ -201,8 +234,16 @@ class Sharing:
                         raise
                 else:
                     sizes.append(int(answer.sliceCount))  # type: ignore[attr-defined]
-            self._slices = max(sizes, default=0) or SLICES
+            self._slices = max(sizes, default=0)
         return self._slices
+
+    def _size_rows(self) -> dict[Row, float]:
+        """How much of the board each instance is: never published, for bills of who holds it."""
+        name, holds = catalogue.WORKLOAD_DEVICE_SHARE.name, Measures.HOLD.name
+        return {
+            Row(name, (COMPONENT, uuid, IDLE, self._uuid, "", SIZE), holds): size
+            for uuid, size in self._sizes.items()
+        }
 
     def _handles(self) -> list[object]:
         count = int(self._binding.number("nvmlDeviceGetMaxMigDeviceCount", self._device))
@@ -245,6 +286,7 @@ class Sharing:
         share = None if interval is None else interval.engines().get("graphics")
         if share is not None:
             self._recent[key] = share
+        self._is_early |= key not in self._recent
         return self._recent.get(key)
 
     def _occupied(self, instance: Instance) -> float:
@@ -266,11 +308,20 @@ class Sharing:
         if told is None:
             use = divide(busy, by_memory([*running, *self._served()]), 0.0).shares
         else:
-            use |= {f"process:{pid}": sum(seen) / len(seen) for pid, seen in told.items()}
+            use |= self._latest(told)
         ranked = sorted(use.items(), key=lambda item: -item[1])
         told_apart, others = ranked[:MOST_PROCESSES], ranked[MOST_PROCESSES:]
         rest = {OTHERS: sum(amount for _, amount in others)} if others else {}
         return dict(told_apart) | rest
+
+    def _latest(self, told: dict[int, list[float]]) -> dict[str, float]:
+        """Mean use by process; that of the last samples while there are no new ones yet."""
+        now_ns = self._clock.monotonic_ns()
+        if told:
+            use = {f"process:{pid}": sum(seen) / len(seen) for pid, seen in told.items()}
+            self._samples = use, now_ns
+        use, at_ns = self._samples
+        return use if now_ns - at_ns <= nanoseconds_from_seconds(SAMPLES_LAST_S) else {}
 
     def _served(self) -> list[_Process]:
         """Clients of an MPS server, which the list of processes may leave out."""

@@ -63,12 +63,16 @@ class Capabilities:
         self._refused: dict[str, Refused] = {}
 
     def missing(self) -> dict[str, str]:
-        """State of each capability that is not read; of a field by what stands before the slash."""
-        return {
-            key.partition("/")[0]: refused.state
-            for key, refused in sorted(self._refused.items())
-            if key not in NO_LACK
-        }
+        """State of each capability that is not read; of a field by what stands before the slash.
+
+        Of fields of one name DENIED counts, which somebody can mend.
+        """
+        states: dict[str, str] = {}
+        for key, refused in sorted(self._refused.items()):
+            name = key.partition("/")[0]
+            if key not in NO_LACK and states.get(name) != DENIED:
+                states[name] = refused.state
+        return states
 
     def lacks(self, key: str) -> bool:
         """Whether it was refused when it was last asked for."""

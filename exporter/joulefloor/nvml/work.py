@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING
 
 from joulefloor import catalogue
 from joulefloor.errors import Reason
-from joulefloor.nvml.activity import CYCLES_ELAPSED, LINKS, Sampler, cycle_shares
-from joulefloor.nvml.binding import Refusal
+from joulefloor.nvml.activity import (
+    CYCLES_ELAPSED,
+    FULL,
+    LINK_TOTALS,
+    LINKS,
+    PIPE_CYCLES,
+    STANDARD,
+    Sampler,
+    cycle_shares,
+)
+from joulefloor.nvml.binding import NOT_SUPPORTED, Refusal
 from joulefloor.nvml.peaks import Operations, Refused, peaks_of
 from joulefloor.nvml.shares import Sharing
 from joulefloor.nvml.table import ENGINES_SHOWN, level
@@ -21,11 +30,14 @@ if TYPE_CHECKING:
     from joulefloor.nvml.rows import Identity
     from joulefloor.nvml.table import Row
     from joulefloor.nvml.taken import Capabilities, Taken
+    from joulefloor.remote import Divided
 
 BY_CYCLES, BY_ACTIVITY = "nvml-cycles", "nvml-gpm"
 """Label `source` of operations: counters of cycles, or activity of each interval."""
 MODELLED = "modelled"
 UNKNOWN_PEAK = "unknown_peak"
+PCIE, CYCLE_COUNTERS = "pcie", "pipe_cycles"
+"""Capabilities that are asked for in full detail only."""
 
 
 class Work:
@@ -40,11 +52,15 @@ class Work:
         *,
         full: bool,
     ) -> None:
-        """Peak rates are known by the product name. `full`: use of every engine is told."""
+        """Peak rates are known by the product name.
+
+        `full`: use of every engine, bytes over PCIe and the driver's counters of cycles are told.
+        """
         self.process_parts = False
         self._full = full
         uuid = self._uuid = identity.uuid
-        self._sampler = Sampler(binding, clock, device)
+        self._binding = binding
+        self._sampler = Sampler(binding, clock, device, FULL if full else STANDARD)
         self._sharing = Sharing(binding, clock, device, uuid)
         self._peaks = peaks_of(identity.name)
         self._operations = {source: Operations(self._peaks) for source in (BY_CYCLES, BY_ACTIVITY)}
@@ -59,12 +75,14 @@ class Work:
         """Why operations are not counted: no activity, or nobody published the peak rates.
 
         Of a GPU of which some are known, the others are told one by one: its counts are too low.
+        What comes with activity only, cycles and bytes over PCIe, lacks with it.
         """
         state = able.missing().get("activity")
-        if state is None and self._sampled and not self._peaks:
-            state = UNKNOWN_PEAK
         if state is not None:
-            return {"operations": state}
+            with_it = ("operations", *((PCIE, CYCLE_COUNTERS) if self._full else ()))
+            return dict.fromkeys(with_it, state)
+        if self._sampled and not self._peaks:
+            return {"operations": UNKNOWN_PEAK}
         unknown = self._pipes - {peak.pipe for peak in self._peaks}
         return {f"operations_{pipe}": UNKNOWN_PEAK for pipe in sorted(unknown)}
 
@@ -90,10 +108,17 @@ class Work:
             self._sampled = True
             self._pipes |= interval.told_pipes()
             self._write_engines(taken, interval)
+            if self._full:
+                self._write_cycles(taken, able, interval)
+                self._note_pcie(taken, able, interval)
             if sm_clock is not None and self._peaks:
                 self._write_operations(taken, interval, Hertz(sm_clock))
         busy = taken.values.get(level(catalogue.UTILIZATION, self._uuid, "busy"))
         self._sharing.read(taken, able, joules, watts, busy=busy, processes=self.process_parts)
+
+    def go_on(self, divided: Divided) -> None:
+        """Divide on from where an earlier process came to."""
+        self._sharing.go_on(divided)
 
     def close(self) -> None:
         """Free what the driver allocated."""
@@ -134,6 +159,10 @@ class Work:
         moved = {} if interval is None else interval.moved()
         for place, amount in moved.items():
             self._moved[place] = self._moved.get(place, 0.0) + amount
+        for place, total in ({} if interval is None else interval.counted()).items():
+            # A counter that stands at 0 while bytes move is none.
+            if total or not self._moved.get(place):
+                taken.values[level(catalogue.LINK, self._uuid, *place)] = total
         for place in LINKS.values():
             row = level(catalogue.LINK, self._uuid, *place)
             if row in taken.values and self._own_counter.setdefault(place, True):
@@ -141,6 +170,38 @@ class Work:
             taken.values.pop(row, None)
             if place in moved and not self._own_counter.setdefault(place, False):
                 taken.values[row] = self._moved[place]
+
+    def _write_cycles(self, taken: Taken, able: Capabilities, interval: Interval) -> None:
+        """The driver's counters as they are: they run on when this process ends."""
+        for number, pipe in PIPE_CYCLES.items():
+            row = level(catalogue.PIPE_CYCLES, self._uuid, pipe)
+            key = f"{CYCLE_COUNTERS}/{pipe}"
+            if number in interval.values:
+                able.works(key)
+                taken.values[row] = interval.values[number]
+            else:
+                able.note(key, (row,), self._refusal(interval, number), taken)
+
+    def _note_pcie(self, taken: Taken, able: Capabilities, interval: Interval) -> None:
+        """Whether there are bytes over PCIe, by a counter or by rates, and if not, why.
+
+        nvmlDeviceGetPcieThroughput is no way out: it waits for 20 ms in each direction, and tells
+        nothing of the other 960 ms of a second.
+        """
+        totals = {place: number for number, place in LINK_TOTALS.items()}
+        for number, place in LINKS.items():
+            if place not in totals:
+                continue
+            key = f"{PCIE}/{place[1]}"
+            row = level(catalogue.LINK, self._uuid, *place)
+            if interval.values.keys() & {number, totals[place]}:
+                able.works(key)
+            else:
+                able.note(key, (row,), self._refusal(interval, number), taken)
+
+    def _refusal(self, interval: Interval, number: int) -> Refusal:
+        code = interval.refused.get(number, NOT_SUPPORTED)
+        return self._binding.refusal(f"GPM metric {number}", code)
 
     def _write_operations(self, taken: Taken, interval: Interval, sm_clock: Hertz) -> None:
         """By cycle counters where there are any, which lose nothing, else by activity.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joulefloor import catalogue
+from joulefloor.bounds import POSITIVE, check_bounds
 from joulefloor.errors import Reason, SourceError
 from joulefloor.frames import Kind
 from joulefloor.model import Batch, Channel, Measures, Reading
@@ -72,14 +73,23 @@ class Settings:
     #: process ids (`hostPID: true` in the chart); without both they are billed equally by replicas
     process_parts: bool = False
     #: standard, or full: each GPU also tells its default, least and highest power limit, power of
-    #: its memory, further clocks and engines, how often its power is read anew, PCIe replays, and,
-    #: as 0, links, throttle reasons, errors and precisions that have not occurred
+    #: its memory, further clocks and engines, its performance state, cycles of each pipe, how often
+    #: its power is read anew, bytes and replays of PCIe, and, as 0, links, throttle reasons, errors
+    #: and precisions that have not occurred
     detail: str = "standard"
     #: folder of libnvidia-ml.so.1 when the loader does not find it (a driver container's)
     library_folder: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a level of detail that does not exist."""
+        """Refuse times that cannot work and a level of detail that does not exist."""
+        check_bounds(
+            self,
+            period=POSITIVE,
+            deadline=POSITIVE,
+            patience=POSITIVE,
+            start_deadline=POSITIVE,
+            power_period=POSITIVE,
+        )
         if self.detail not in DETAILS:
             raise ValueError(f"detail: must be one of {', '.join(DETAILS)}, not {self.detail!r}")
 
@@ -153,10 +163,16 @@ class NvmlSource:
         self._heal()
         first = not self.worker.running
         if first:
-            self.worker.start()
+            self.worker.start(*self._divided())
         asked = self.worker.ask()
         self._await(asked, FIRST_S if first else self._settings.patience)
         return self._batch()
+
+    def _divided(self) -> Iterator[str]:
+        """How far the last worker has divided each GPU's joules, for the next to go on there."""
+        for unit in self._units.values():
+            if unit.divided is not None:
+                yield f"{unit.name}={unit.divided}"
 
     def _await(self, asked: int, patience_s: float) -> None:
         """Take frames until the round is complete or its time is over.
@@ -207,7 +223,7 @@ class NvmlSource:
         """
         try:
             self._understand(frame)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        except (ValueError, OverflowError, TypeError, LookupError, AttributeError) as error:
             detail = f"the worker sent a {frame.kind.name} frame that makes no sense: {error}"
             raise SourceError(Reason.GARBLED, detail) from None
 
@@ -264,6 +280,8 @@ class NvmlSource:
         batches = {n: unit.batch(now_ns) for n, unit in units.items()}
         readings = [reading for batch in batches.values() for reading in batch.readings]
         faults = [fault for batch in batches.values() for fault in batch.faults]
+        if any(unit.holds for unit in units.values()):
+            readings.sort(key=_is_published)
         if self._driver is not None and (readings or not units):
             readings.append(Reading(self._driver, 1.0, now_ns))
         self._was_up = self._was_up or bool(readings)
@@ -342,6 +360,11 @@ class NvmlSource:
         self._asked.clear()
         for unit in self._units.values():
             unit.forget()
+
+
+def _is_published(reading: Reading) -> bool:
+    """Sizes of instances come first: by its first reading the ledger sees that it bills by some."""
+    return reading.channel.measures is not Measures.HOLD
 
 
 def _has_driver(host: Host) -> bool:

@@ -138,6 +138,11 @@ NVML_EXPORT nvml_return nvmlGpmMetricsGet(struct gpm_request *request)
 		return result;
 	if (first->opening != driver_opening() || second->opening != driver_opening())
 		return call_end(INVALID_ARGUMENT);
+	long long newest = GPM_MOST;
+	read_integer(&call, call.board, "gpm.newest", &newest);
+	for (unsigned i = 0; i < request->numMetrics; i++)
+		if (request->metrics[i].metricId > newest)
+			return call_end(INVALID_ARGUMENT);
 	for (unsigned i = 0; i < request->numMetrics; i++)
 		measure(&call, request, &request->metrics[i]);
 	return call_end(SUCCESS);
