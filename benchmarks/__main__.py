@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import measure
-from benchmarks.machines import BUSY_NODE, SMALL, composed
+from benchmarks.machines import BUSY_NODE, FULL_NODE, SMALL, composed
 from benchmarks.measure import FULL, QUICK
 from benchmarks.programs import (
     Load,
@@ -33,6 +33,7 @@ from tests.nvml.scenario import FakeDriver
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from benchmarks.machines import Size
     from benchmarks.measure import Effort
     from stack.processes import Peer
 
@@ -89,13 +90,17 @@ def _loads(running: ExitStack, directory: Path) -> Iterator[Load]:
     yield Load("this machine", {}, None)
     small = running.enter_context(composed(SMALL))
     yield Load("composed", {"sampling": {"tick": "1s"}}, small)
-    node = running.enter_context(composed(BUSY_NODE))
-    driver = FakeDriver(directory / "driver")
+    yield _node("AI node", BUSY_NODE, running, directory)
+
+
+def _node(name: str, size: Size, running: ExitStack, directory: Path) -> Load:
+    """A machine with pods and GPUs."""
+    root = running.enter_context(composed(size))
+    driver = FakeDriver(directory / name.replace(" ", "-"))
     for number in range(GPUS):
         driver.gpu(number, BOARD).put("load", LOAD_MILLIWATTS)
     driver.write()
-    nvml = {"library_folder": str(directory / "driver")}
-    yield Load("AI node", {"sources": {"nvml": nvml}}, node)
+    return Load(name, {"sources": {"nvml": {"library_folder": str(driver.folder)}}}, root)
 
 
 def _warm(loads: Sequence[Load], directory: Path) -> None:
@@ -163,13 +168,18 @@ def _measure_rest(
     _say("at rest")
     with ExitStack() as running:
         slow = [running.enter_context(start_daemon(load, directory, tick="5s")) for load in loads]
+        full = start_daemon(_node("full node", FULL_NODE, running, directory), directory)
+        running.enter_context(full)
         time.sleep(SETTLE_S)
         for _ in range(report.effort.rounds):
-            used = measure.rest([*daemons, *slow, yardstick], report.effort.window_s)
+            used = measure.rest([*daemons, *slow, full, yardstick], report.effort.window_s)
             report.yardstick_rest.append(used[yardstick])
+            report.full_rest.append(used[full])
             for loaded, each, fifth in zip(report.loads, daemons, slow, strict=True):
                 loaded.rest.append(used[each])
                 loaded.slow_rest.append(used[fifth])
+        report.full_rss_mib = rss_mib(full)
+        report.full_series = count_series(exposition(full))
 
 
 def _measure_growth(report: Report, daemon: Peer, yardstick: Peer) -> None:

@@ -36,11 +36,15 @@ STEP_MICROSECONDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Sensor chips (ten temperatures and three fans each), pods, and signs of an NVIDIA driver."""
+    """Sensor chips (ten temperatures and three fans each), pods, and signs of an NVIDIA driver.
+
+    Each pod has two containers; `processes` are those of all pods, most in the second container.
+    """
 
     chips: int
     pods: int = 0
     gpus: bool = False
+    processes: int = 0
 
     @property
     def sensor_files(self) -> int:
@@ -51,6 +55,7 @@ class Size:
 SMALL = Size(chips=3)
 """40 sensor files."""
 BUSY_NODE = Size(chips=3, pods=200, gpus=True)
+FULL_NODE = Size(chips=3, pods=250, gpus=True, processes=3_000)
 
 
 @contextmanager
@@ -80,7 +85,7 @@ def laid_out(size: Size) -> Iterator[Path]:
 def _move(root: Path, stop: threading.Event) -> None:
     """Overwrite counters in place, with as many digits as before: never a half-written file."""
     joules = [os.open(path, os.O_WRONLY) for path in (root / RAPL).rglob("energy_uj")]
-    usages = [os.open(path, os.O_WRONLY) for path in (root / PODS).rglob("cpu.stat")]
+    usages = [os.open(path, os.O_WRONLY) for path in (root / PODS).glob("*/cpu.stat")]
     stat = os.open(root / "proc/stat", os.O_WRONLY)
     seconds = 0
     while not stop.wait(1.0):
@@ -108,6 +113,8 @@ def _entries(size: Size) -> Iterator[Entry]:
         yield from _links(number)
     for number in range(size.pods):
         yield from _pod(number)
+        if size.processes:
+            yield from _containers(number, size.processes // size.pods)
     if size.gpus:
         yield _file("dev/nvidiactl", "")
 
@@ -175,10 +182,27 @@ def _links(number: int) -> Iterator[Entry]:
     yield _file(f"sys/block/nvme{number}n1/stat", "1 0 2048 0 1 0 4096 0 0 0 0")
 
 
+def _uid(number: int) -> str:
+    return f"{number:08x}-1111-2222-3333-444455556666"
+
+
+def _group(number: int) -> str:
+    return f"{PODS}/kubepods-pod{_uid(number).replace('-', '_')}.slice"
+
+
+def _containers(number: int, processes: int) -> Iterator[Entry]:
+    """The sandbox of a pod, with one process, and the container that holds all others."""
+    first = 1_000 + number * processes
+    ids = [str(process) for process in range(first, first + processes)]
+    for container, inside in enumerate((ids[:1], ids[1:])):
+        folder = f"{_group(number)}/cri-containerd-{number:032x}{container:032x}.scope"
+        yield _file(f"{folder}/cgroup.procs", "\n".join(inside))
+        yield _file(f"{folder}/cpu.stat", f"usage_usec {USED_MICROSECONDS // 2}")
+
+
 def _pod(number: int) -> Iterator[Entry]:
     """A pod as systemd and the kubelet lay it out in control groups of version 2."""
-    uid = f"{number:08x}-1111-2222-3333-444455556666"
-    group = f"{PODS}/kubepods-pod{uid.replace('-', '_')}.slice"
+    uid, group = _uid(number), _group(number)
     if not number:
         yield _file("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids")
     usage = f"usage_usec {USED_MICROSECONDS}\nuser_usec 0\nsystem_usec 0"

@@ -156,23 +156,31 @@ def _settle_counter(account: Account, base: Base, reading: Reading) -> Settled:
 
 def _credit(account: Account, base: Base, now: Base, joules: float, event: Event | None) -> Settled:
     """Book the joules of a counter; a counter that stands still shows no power for long."""
-    dt_s = (now.at_ns - base.at_ns) / NANOSECONDS_PER_SECOND
     still_s = (now.at_ns - account.moved_ns) / NANOSECONDS_PER_SECOND
-    account = account._replace(
-        joules=account.joules + joules,
-        covered_s=account.covered_s + dt_s,
-        gaps=account.gaps + (event is Event.GAP),
-        base=now,
-    )
+    watts, moved_ns, frozen = account.watts, account.moved_ns, account.frozen
     if joules > 0:
         watts = joules / still_s if still_s > 0 else None
-        account = account._replace(watts=watts, moved_ns=now.at_ns, frozen=False)
-    elif still_s > FROZEN_AFTER_S and not account.frozen:
-        account = account._replace(watts=None, frozen=True)
+        moved_ns, frozen = now.at_ns, False
+    elif still_s > FROZEN_AFTER_S and not frozen:
+        watts, frozen = None, True
         event = event or Event.FROZEN
     elif still_s > STALE_AFTER_S:
-        account = account._replace(watts=None)
-    return Settled(account, joules, base.at_ns, event)
+        watts = None
+    booked = Account(
+        account.joules + joules,
+        watts,
+        account.covered_s + (now.at_ns - base.at_ns) / NANOSECONDS_PER_SECOND,
+        account.gaps + (event is Event.GAP),
+        now,
+        account.suspect,
+        account.held_joules,
+        account.held_since_ns,
+        moved_ns,
+        frozen,
+        account.witness_low,
+        account.witness_high,
+    )
+    return Settled(booked, joules, base.at_ns, event)
 
 
 def _settle_power(

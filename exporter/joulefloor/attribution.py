@@ -101,12 +101,16 @@ class Holding(NamedTuple):
 
     `activity` is empty while unknown; `busy` is the activity of the device, 0..1, None if unknown.
     `unknown` says that pods hold it of which nothing was ever seen: without claims it is not free.
+    Where the sizes of its parts are known, claims are shares of the device, `free` is the share
+    that nobody holds, and `others` the activity of parts that nobody holds.
     """
 
     claims: Mapping[Workload, float]
     activity: Mapping[Workload, float] = {}
     busy: float | None = None
     unknown: bool = False
+    free: float = 0.0
+    others: float = 0.0
 
 
 class Bills(NamedTuple):
@@ -179,8 +183,8 @@ def _price(joules: float, amount: float) -> float:
 def bill_device(energy: Energy, holding: Holding, policy: Policy) -> Bills:
     """Divide a device among those who hold it: all to one holder, else by activity or equally.
 
-    What a device that nobody holds does is `system`, and its rest is `idle`. Energy whose static
-    part is unknown counts as dynamic by the activity of the device.
+    What a device or a part that nobody holds does is `system`, and its rest is `idle`. Energy whose
+    static part is unknown counts as dynamic by the activity of the device.
     """
     claims = holding.claims
     busy = holding.busy or 0.0
@@ -192,14 +196,21 @@ def bill_device(energy: Energy, holding: Holding, policy: Policy) -> Bills:
     weights = weights_of(holding)
     if policy is Policy.UNATTRIBUTED:
         return Bills(_all(dynamic, weights), {UNATTRIBUTED: static})
-    by = weights if policy is Policy.USE else claims
+    by = weights if policy is Policy.USE else _allotted(holding)
     return Bills(_all(dynamic, weights), _all(static, by))
 
 
 def weights_of(holding: Holding) -> dict[Workload, float]:
     """By what a device is divided: activity of its holders if any is known, else their claims."""
     known = {user: holding.activity.get(user, 0.0) for user in holding.claims}
-    return known if sum(known.values()) > 0 else dict(holding.claims)
+    if holding.others:
+        known[SYSTEM] = holding.others
+    return known if sum(known.values()) > 0 else _allotted(holding)
+
+
+def _allotted(holding: Holding) -> dict[Workload, float]:
+    """What each holds, and what is left where that is known."""
+    return {**holding.claims, **({IDLE: holding.free} if holding.free else {})}
 
 
 def _all(joules: float, uses: Mapping[Workload, float]) -> dict[Workload, float]:

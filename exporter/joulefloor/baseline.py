@@ -32,13 +32,18 @@ class Baseline:
     _seconds: float = 0.0
     _activity_seconds: float = 0.0
 
-    def observe(self, watts: float, activity: float, seconds: float) -> None:
-        """Take in mean power (W) and activity (0..1) over the last `seconds`."""
+    def observe(self, watts: float, activity: float, seconds: float) -> bool:
+        """Take in mean power (W) and activity (0..1) over the last `seconds`; True ends a window.
+
+        Only then does the static power change.
+        """
         self._joules += watts * seconds
         self._activity_seconds += activity * seconds
         self._seconds += seconds
-        if self._seconds >= WINDOW_S:
+        ended = self._seconds >= WINDOW_S
+        if ended:
             self._close_window()
+        return ended
 
     def _close_window(self) -> None:
         mean_watts = self._joules / self._seconds

@@ -26,10 +26,9 @@ from joulefloor.tally import Claims, Line, Parts, Tally
 from joulefloor.units import nanoseconds_from_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from joulefloor.board import Board, Cell
-    from joulefloor.counters import Bill
     from joulefloor.model import Channel, Reading
 
     Known = Callable[[str, str], float | None]
@@ -67,7 +66,6 @@ class Billing:
         self._spent: dict[Device, list[float]] = {}
         self._parts: dict[Device, Parts] = {}
         self._counters = Counters(board, terms.node)
-        self._bills: dict[tuple[str, str], tuple[tuple[Line, ...], list[Bill]]] = {}
         self._present: dict[Workload, int] = {}
         self._leaving: set[Workload] = set()
         self._ended: dict[Workload, int] = {}
@@ -78,11 +76,15 @@ class Billing:
 
     # -- what was used and held -----------------------------------------------------------------
 
-    def fold(self, readings: Iterable[Reading]) -> tuple[bool, list[Reading]]:
+    def fold(self, readings: Sequence[Reading]) -> tuple[bool, list[Reading]]:
         """Take in USE and HOLD readings; whether a channel was new, and the readings left over.
 
         A counter that goes back counts nothing.
         """
+        component = readings[0].channel.labels[0]
+        tally = self._tallies.get(component)
+        if tally is not None and tally.take(readings):
+            return False, []
         lines, new = self._lines, False
         rest: list[Reading] = []
         for reading in readings:
@@ -99,6 +101,9 @@ class Billing:
             line.value = value
             if line.workload is SYSTEM:
                 line.tally.read(line, at_ns)
+        tally = self._tallies.get(component)
+        if tally is not None and not rest:
+            tally.gather([lines[reading.channel] for reading in readings])
         return new, rest
 
     def silence(self, channel: Channel) -> None:
@@ -150,7 +155,8 @@ class Billing:
 
         `static_watts` and `activity` (0..1) of a (component, device), None while unknown.
         """
-        if self._lines or self._begun:
+        listed = any(claims.known for claims in self._claims.values())
+        if self._tallies or listed or self._begun:
             pooled = self._bill_devices(static_watts, activity)
             for component, energy in pooled.items():
                 self._bill_component(component, energy)
@@ -210,16 +216,7 @@ class Billing:
             (STATIC, by, prices.static),
         ):
             if price:
-                bills = self._bills_of(component, share, tally.lines)
-                self._counters.charge_use(bills, amounts, price)
-
-    def _bills_of(self, component: str, share: str, lines: tuple[Line, ...]) -> list[Bill]:
-        """Bills of the users of a component; the same ones while these are the same."""
-        known, bills = self._bills.get((component, share), ((), []))
-        if known is not lines:
-            bills = [self._counters.open(component, share, line.workload) for line in lines]
-            self._bills[component, share] = lines, bills
-        return bills
+                self._counters.charge_use(component, share, tally.lines, amounts, price)
 
     def _live(self) -> frozenset[Workload]:
         """Pods that have a cgroup which can be read, by name; empty while no names are known."""
@@ -241,11 +238,13 @@ class Billing:
         if not holding.claims and not before:
             return
         weights = weights_of(holding)
-        known = sum(holding.activity.get(user, 0.0) for user in weights) > 0
+        known = holding.others + sum(holding.activity.get(user, 0.0) for user in weights) > 0
         division = "whole" if len(weights) == 1 else "activity" if known else "equal"
         now: set[Cell] = set()
         whole = sum(weights.values())
         for workload, weight in weights.items():
+            if workload.kind in RESERVED:
+                continue
             labels = (component, device, *workload, division)
             cell = self._board.cell(catalogue.WORKLOAD_DEVICE_SHARE, labels, OWNER)
             cell.lasting = False

@@ -35,6 +35,18 @@ class Cell:
         self.unused = False
 
 
+class Column:
+    """Cells that are written together, and where they stood when they were written last."""
+
+    __slots__ = ("cells", "layout", "slots")
+
+    def __init__(self, cells: Iterable[Cell]) -> None:
+        """They must outlive it."""
+        self.cells = tuple(cells)
+        self.layout: Layout | None = None
+        self.slots: list[int] = []
+
+
 class Board:
     """All series of the daemon and their current values."""
 
@@ -71,11 +83,14 @@ class Board:
         self._values[cell.slot] = float(value) if good else None
         return good
 
-    def put_counts(self, cells: Iterable[Cell], values: Iterable[float]) -> None:
+    def put_counts(self, column: Column, values: Iterable[float]) -> None:
         """Write many counters that can only be good: finite sums of what is not negative."""
+        if column.layout is None or column.layout is not self._layout:
+            column.slots = [cell.slot for cell in column.cells]
+            column.layout = self._layout
         slots = self._values
-        for cell, value in zip(cells, values, strict=True):
-            slots[cell.slot] = value
+        for slot, value in zip(column.slots, values, strict=True):
+            slots[slot] = value
 
     def clear(self, cell: Cell) -> None:
         """Make the series absent."""

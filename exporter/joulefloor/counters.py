@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
+from joulefloor.board import Column
 from joulefloor.owners import owner_of
 from joulefloor.units import nanoseconds_from_seconds
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from joulefloor.board import Board, Cell
     from joulefloor.model import Workload
+    from joulefloor.tally import Line
 
 OWNER = "billing"
 MOST_NAMESPACES = 1000
@@ -28,29 +30,65 @@ WINDOW_S = 60.0
 ROUNDING = 1e-12
 """Of all joules ever billed: what adding them up may lose."""
 DYNAMIC, STATIC = "dynamic", "static"
+NOBODY = 0
+"""Place of the sum for workloads that nobody owns."""
 
 
-class Sum:
-    """What many workloads were billed together."""
+class Page:
+    """Bills of one component and share: a row for each workload.
 
-    __slots__ = ("joules",)
+    Every tick touches every row: numbers side by side take a fraction of what as many objects do.
+    `namespaces` and `owners` are the places of the sums that get the same joules as a row.
+    """
+
+    __slots__ = ("_lines", "_order", "cells", "column", "joules", "namespaces", "owners", "rows")
 
     def __init__(self) -> None:
-        """Nothing billed."""
-        self.joules = 0.0
+        """Nobody is billed."""
+        self.rows: dict[Workload, int] = {}
+        self.joules: list[float] = []
+        self.cells: list[Cell] = []
+        self.namespaces: list[int] = []
+        self.owners: list[int] = []
+        self.column: Column | None = None
+        self._lines: tuple[Line, ...] = ()
+        self._order: list[int] = []
 
+    def add(self, workload: Workload, cell: Cell, namespace: int, owner: int) -> None:
+        """A new row, with nothing on the bill."""
+        self.rows[workload] = len(self.joules)
+        self.joules.append(0.0)
+        self.cells.append(cell)
+        self.namespaces.append(namespace)
+        self.owners.append(owner)
+        self.column = None
 
-class Bill:
-    """The counter of one workload, component and share; its namespace and owner get the same."""
+    def knows(self, lines: tuple[Line, ...]) -> bool:
+        """Whether these very lines were ordered last, and no row was removed since."""
+        return lines is self._lines
 
-    __slots__ = ("cell", "joules", "namespace", "owner")
+    def order(self, lines: tuple[Line, ...]) -> list[int]:
+        """Rows of the users in that order, all of which have one."""
+        if lines is not self._lines:
+            self._lines = lines
+            self._order = [self.rows[line.workload] for line in lines]
+        return self._order
 
-    def __init__(self, cell: Cell, namespace: Sum, owner: Sum) -> None:
-        """Nothing billed."""
-        self.cell = cell
-        self.namespace = namespace
-        self.owner = owner
-        self.joules = 0.0
+    def remove(self, workload: Workload) -> Cell:
+        """Forget the row, whose place the last one takes; gives its cell."""
+        row, last = self.rows.pop(workload), len(self.joules) - 1
+        cell = self.cells[row]
+        for other, place in self.rows.items():
+            if place == last:
+                self.rows[other] = row
+        self.joules[row] = self.joules[last]
+        for places in (self.namespaces, self.owners):
+            places[row] = places[last]
+            del places[last]
+        self.cells[row] = self.cells[last]
+        del self.cells[last], self.joules[last]
+        self.column, self._lines = None, ()
+        return cell
 
 
 class Names:
@@ -108,88 +146,97 @@ class Counters:
         """Nothing is on a bill; `node` is the name of this machine in the cluster, if known."""
         self._board = board
         self._node = node
-        self._bills: dict[tuple[str, str], dict[Workload, Bill]] = {}
-        self._namespaces: dict[tuple[str, ...], Sum] = {}
-        self._owners: dict[tuple[str, ...], Sum] = {}
+        self._pages: dict[tuple[str, str], Page] = {}
+        self._namespaces: dict[tuple[str, ...], int] = {}
+        self._owners: dict[tuple[str, ...], int] = {}
         self._named = Names(MOST_NAMESPACES)
         self._owned = Names(MOST_OWNERS)
+        self._sums: list[float] = [0.0]
         self._cells: list[Cell] = []
-        self._sums: list[Sum] = []
-        self._nobody = Sum()
+        self._column = Column(())
 
-    def open(self, component: str, share: str, workload: Workload) -> Bill:
-        """The bill of a workload, on the board with 0 when new."""
-        known = self._bills.setdefault((component, share), {})
-        bill = known.get(workload)
-        if bill is None:
+    def open(self, component: str, share: str, workload: Workload) -> Page:
+        """The page with the bill of a workload; a new one is on the board with 0."""
+        page = self._pages.setdefault((component, share), Page())
+        if workload not in page.rows:
             cell = self._board.cell(catalogue.WORKLOAD_ENERGY, (component, *workload, share), OWNER)
             cell.lasting = False
             namespace = self._namespace(component, share, workload)
-            bill = known[workload] = Bill(cell, namespace, self._owner(share, workload))
-            self._board.put(cell, 0.0)
-        return bill
+            page.add(workload, cell, namespace, self._owner(share, workload))
+        return page
 
     def charge(self, component: str, shares: tuple[Mapping[Workload, float], ...]) -> None:
         """Bill joules (>= 0) by workload, dynamic and static."""
         for share, parts in zip((DYNAMIC, STATIC), shares, strict=True):
             for workload, joules in parts.items():
                 if joules > 0:
-                    bill = self.open(component, share, workload)
-                    bill.joules += joules
-                    bill.namespace.joules += joules
-                    bill.owner.joules += joules
-                    self._board.put(bill.cell, bill.joules)
+                    page = self.open(component, share, workload)
+                    self._add(page, (page.rows[workload],), (joules,))
 
-    def charge_use(self, bills: Iterable[Bill], amounts: Iterable[float], price: float) -> None:
-        """Bill amounts of use (>= 0) at joules per unit (>= 0): each tick does it for each pod."""
-        cells: list[Cell] = []
-        values: list[float] = []
-        for bill, amount in zip(bills, amounts, strict=True):
-            if amount:
-                joules = amount * price
-                bill.namespace.joules += joules
-                bill.owner.joules += joules
-                bill.joules = value = bill.joules + joules
-                cells.append(bill.cell)
-                values.append(value)
-        self._board.put_counts(cells, values)
+    def charge_use(
+        self,
+        component: str,
+        share: str,
+        lines: tuple[Line, ...],
+        amounts: Iterable[float],
+        price: float,
+    ) -> None:
+        """Bill users for amounts (>= 0) at joules per unit (>= 0); lines that stay are one tuple.
+
+        Each tick does it for each pod.
+        """
+        page = self._pages.setdefault((component, share), Page())
+        if not page.knows(lines):
+            for line in lines:
+                self.open(component, share, line.workload)
+        self._add(page, page.order(lines), [amount * price for amount in amounts])
+
+    def _add(self, page: Page, rows: Iterable[int], joules: Iterable[float]) -> None:
+        bills, sums, namespaces, owners = page.joules, self._sums, page.namespaces, page.owners
+        for row, more in zip(rows, joules, strict=True):
+            bills[row] += more
+            sums[namespaces[row]] += more
+            sums[owners[row]] += more
 
     def close(self) -> dict[str, float]:
-        """Write the sums of namespaces and owners; gives the joules on all bills by component."""
-        self._board.put_counts(self._cells, [one.joules for one in self._sums])
+        """Write all bills and sums; gives the joules on all bills by component."""
+        for page in self._pages.values():
+            page.column = page.column or Column(page.cells)
+            self._board.put_counts(page.column, page.joules)
+        self._board.put_counts(self._column, self._sums[NOBODY + 1 :])
         billed: dict[str, float] = {}
-        for labels, one in self._namespaces.items():
-            billed[labels[0]] = billed.get(labels[0], 0.0) + one.joules
+        for labels, place in self._namespaces.items():
+            billed[labels[0]] = billed.get(labels[0], 0.0) + self._sums[place]
         return billed
 
     def forget(self, workload: Workload) -> None:
         """Take the workload's bills off the board."""
-        for known in self._bills.values():
-            bill = known.pop(workload, None)
-            if bill is not None:
-                self._board.clear(bill.cell)
+        for page in self._pages.values():
+            if workload in page.rows:
+                self._board.clear(page.remove(workload))
 
-    def _namespace(self, component: str, share: str, workload: Workload) -> Sum:
+    def _namespace(self, component: str, share: str, workload: Workload) -> int:
         kind, namespace = workload.kind, workload.namespace
         if namespace and not self._named.admit((kind, namespace)):
             namespace = ""
         labels = (component, kind, namespace, share)
         return self._sum(catalogue.NAMESPACE_ENERGY, self._namespaces, labels)
 
-    def _owner(self, share: str, workload: Workload) -> Sum:
+    def _owner(self, share: str, workload: Workload) -> int:
         if workload.kind != "pod":
-            return self._nobody
+            return NOBODY
         owner = workload.namespace, owner_of(workload.name, self._node)
         if not workload.namespace or not self._owned.admit(owner):
             owner = "", ""
         return self._sum(catalogue.OWNER_ENERGY, self._owners, (*owner, share))
 
     def _sum(
-        self, metric: catalogue.Metric, sums: dict[tuple[str, ...], Sum], labels: tuple[str, ...]
-    ) -> Sum:
-        known = sums.get(labels)
-        if known is None:
-            known = sums[labels] = Sum()
+        self, metric: catalogue.Metric, places: dict[tuple[str, ...], int], labels: tuple[str, ...]
+    ) -> int:
+        place = places.get(labels)
+        if place is None:
+            place = places[labels] = len(self._sums)
+            self._sums.append(0.0)
             self._cells.append(self._board.cell(metric, labels, OWNER))
-            self._sums.append(known)
-        return known
+            self._column = Column(self._cells)
+        return place

@@ -8,7 +8,7 @@ prometheus-client byte for byte; a property test holds that.
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from joulefloor.catalogue import Kind
 
@@ -33,16 +33,49 @@ _EXPONENTS = tuple(f"e+{digits - 1:02d}" for digits in range(18))
 """By number of digits before the point; Python writes larger numbers with an exponent itself."""
 
 
-class _Prepared(NamedTuple):
-    """A family's fixed text: the head, and what stands before each value.
+class _Prepared:
+    """A family's fixed text: the head, and what stands before each value; and its last text.
 
     The newline that ends a line is at the beginning of the next one.
     """
 
-    head: str
-    prefixes: tuple[str, ...]
-    start: int
-    stop: int
+    __slots__ = ("_head", "_prefixes", "_start", "_stop", "_text", "_values")
+
+    def __init__(self, family: Family, *, openmetrics: bool) -> None:
+        """Nothing is rendered yet."""
+        metric = family.metric
+        self._head = _head(metric, openmetrics=openmetrics)
+        self._prefixes = tuple(
+            f"\n{metric.name}{_labels(metric, labels)} " for labels in family.series
+        )
+        self._start, self._stop = family.start, family.start + len(family.series)
+        self._values: tuple[float | None, ...] = ()
+        self._text = ""
+
+    def text(self, every_value: tuple[float | None, ...]) -> str:
+        """Head and lines of the series that are present; empty if none is."""
+        values = every_value[self._start : self._stop]
+        if values != self._values:
+            self._values = values
+            self._text = self._present(values) if None in values else self._whole(values)  # type: ignore[arg-type]  # none is None here
+        return self._text
+
+    def _whole(self, values: Sequence[float]) -> str:
+        lines = [self._head, *[""] * (2 * len(values)), "\n"]
+        lines[1:-1:2] = self._prefixes
+        lines[2:-1:2] = _numbers(values)
+        return "".join(lines)
+
+    def _present(self, values: Sequence[float | None]) -> str:
+        """The slower way, for a family of which some series are absent now."""
+        lines = "".join(
+            [
+                prefix + number(value)
+                for prefix, value in zip(self._prefixes, values, strict=True)
+                if value is not None
+            ]
+        )
+        return f"{self._head}{lines}\n" if lines else ""
 
 
 class Renderer:
@@ -74,35 +107,13 @@ class Renderer:
         layout, prepared = self._layouts.get(openmetrics, (None, ()))
         if layout is not snapshot.layout:
             prepared = tuple(
-                _prepare(family, openmetrics=openmetrics) for family in snapshot.layout.families
+                _Prepared(family, openmetrics=openmetrics) for family in snapshot.layout.families
             )
             self._layouts[openmetrics] = (snapshot.layout, prepared)
-        pieces: list[str] = []
-        for family in prepared:
-            values = snapshot.values[family.start : family.stop]
-            if None in values:
-                _append_present(pieces, family, values)
-            else:
-                lines = [family.head, *[""] * (2 * len(values)), "\n"]
-                lines[1:-1:2] = family.prefixes
-                lines[2:-1:2] = _numbers(values)  # type: ignore[arg-type]  # none is None here
-                pieces.append("".join(lines))
+        pieces = [family.text(snapshot.values) for family in prepared]
         if openmetrics:
             pieces.append("# EOF\n")
         return pieces
-
-
-def _append_present(pieces: list[str], family: _Prepared, values: Sequence[float | None]) -> None:
-    """The slower way, for a family of which some series are absent now."""
-    present = [
-        (prefix, value)
-        for prefix, value in zip(family.prefixes, values, strict=True)
-        if value is not None
-    ]
-    if not present:
-        return
-    lines = "".join([prefix + number(value) for prefix, value in present])
-    pieces.append(f"{family.head}{lines}\n")
 
 
 def _numbers(values: Sequence[float]) -> Iterable[str]:
@@ -130,13 +141,6 @@ def _with_exponent(text: str) -> str:
     if fraction == "0":
         return f"{whole[0]}.{whole[1:]}".rstrip("0.") + exponent
     return f"{whole[0]}.{whole[1:]}{fraction}{exponent}"
-
-
-def _prepare(family: Family, *, openmetrics: bool) -> _Prepared:
-    metric = family.metric
-    head = _head(metric, openmetrics=openmetrics)
-    prefixes = tuple(f"\n{metric.name}{_labels(metric, labels)} " for labels in family.series)
-    return _Prepared(head, prefixes, family.start, family.start + len(prefixes))
 
 
 def _head(metric: Metric, *, openmetrics: bool) -> str:

@@ -15,7 +15,6 @@ from joulefloor.units import ZERO_CELSIUS_IN_KELVIN, kelvin_from_celsius
 
 if TYPE_CHECKING:
     from joulefloor.board import Board, Cell
-    from joulefloor.units import Kelvin
 
 OWNER = "floor"
 SINK_SENSORS = frozenset({"inlet", "coolant_supply"})
@@ -31,7 +30,7 @@ class Floor:
         self._configured = kelvin_from_celsius(sink_celsius)
         self._sinks: dict[tuple[str, ...], Cell] = {}
         self._dies: dict[tuple[str, str], Cell] = {}
-        self._devices: dict[tuple[str, str], None] = {}
+        self._floors: dict[tuple[str, str], Cell] = {}
 
     def watch(self, cell: Cell) -> None:
         """Take note of a temperature series that matters here."""
@@ -43,7 +42,8 @@ class Floor:
 
     def add_device(self, component: str, device: str) -> None:
         """A device that burns energy gets a floor."""
-        self._devices.setdefault((component, device))
+        labels = (component, device, "sink")
+        self._floors[component, device] = self._board.cell(catalogue.LANDAUER, labels, OWNER)
 
     def close(self) -> None:
         """Write reference temperature and floors of this tick."""
@@ -63,18 +63,19 @@ class Floor:
                 board.put(cell, sink)
             else:
                 board.clear(cell)
-        for component, device in self._devices:
-            self._write(component, device, "sink", sink)
-            die = self._dies.get((component, device))
-            celsius = None if die is None else _above_zero(board, die)
-            if celsius is not None:
-                self._write(component, device, "die", kelvin_from_celsius(celsius))
-            elif die is not None:
-                board.clear(board.cell(catalogue.LANDAUER, (component, device, "die"), OWNER))
+        floor = landauer_joules_per_bit(sink)
+        for place, cell in self._floors.items():
+            board.put(cell, floor)
+            die = self._dies.get(place)
+            if die is not None:
+                self._write_die(*place, _above_zero(board, die))
 
-    def _write(self, component: str, device: str, reference: str, kelvin: Kelvin) -> None:
-        cell = self._board.cell(catalogue.LANDAUER, (component, device, reference), OWNER)
-        self._board.put(cell, landauer_joules_per_bit(kelvin))
+    def _write_die(self, component: str, device: str, celsius: float | None) -> None:
+        cell = self._board.cell(catalogue.LANDAUER, (component, device, "die"), OWNER)
+        if celsius is None:
+            self._board.clear(cell)
+        else:
+            self._board.put(cell, landauer_joules_per_bit(kelvin_from_celsius(celsius)))
 
 
 def _above_zero(board: Board, cell: Cell) -> float | None:

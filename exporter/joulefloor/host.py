@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 import os
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from joulefloor.errors import Reason, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+T = TypeVar("T")
 
 _REASONS = {
     errno.ENOENT: Reason.ABSENT,
@@ -160,11 +162,19 @@ class KeptFiles:
 class Host:
     """One machine's file tree."""
 
-    __slots__ = ("root",)
+    __slots__ = ("_shared", "root")
 
     def __init__(self, root: Path) -> None:
         """`root` is "/" for the machine itself."""
         self.root = root
+        self._shared: dict[Callable[[Host], Any], Any] = {}
+
+    def shared(self, make: Callable[[Host], T]) -> T:
+        """What all who need it use together: made for the first of them, by `make`."""
+        if make not in self._shared:
+            self._shared[make] = make(self)
+        one: T = self._shared[make]
+        return one
 
     def keep(self, path: str, limit: int = ATTRIBUTE_BYTES) -> KeptFile:
         """A file to be read repeatedly."""

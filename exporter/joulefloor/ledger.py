@@ -15,6 +15,7 @@ from joulefloor.baseline import Baseline
 from joulefloor.billing import Billing, Terms, is_billed
 from joulefloor.errors import Reason
 from joulefloor.floor import Floor
+from joulefloor.levels import Level, busy_ratio
 from joulefloor.meters import Device, Fleeting, Identity, Meter
 from joulefloor.model import Batch, Channel, Fault, Measures, Reading
 from joulefloor.units import NANOSECONDS_PER_SECOND
@@ -22,11 +23,9 @@ from joulefloor.units import NANOSECONDS_PER_SECOND
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from joulefloor.board import Board, Cell
+    from joulefloor.board import Board
 
 OWNER = "ledger"
-BUSY_SLACK = 0.02
-"""Ticks of the CPU clock may put utilisation this far above 1."""
 
 
 class Rules(NamedTuple):
@@ -47,18 +46,6 @@ class Rules(NamedTuple):
     terms: Terms = Terms()
 
 
-class _Level:
-    """A channel that is published as read, or as busy seconds per second."""
-
-    __slots__ = ("activity", "before", "cell")
-
-    def __init__(self, cell: Cell, activity: tuple[str, str] | None) -> None:
-        """`activity` is (component, device) if the value says how busy a device is."""
-        self.cell = cell
-        self.activity = activity
-        self.before: Reading | None = None
-
-
 class Ledger:
     """Everything that is known from readings so far."""
 
@@ -72,7 +59,7 @@ class Ledger:
         self._by_key: dict[tuple[str, tuple[str, ...]], Meter] = {}
         self._devices: dict[Identity, Device] = {}
         self._fleeting = Fleeting(rules.terms.keep_s)
-        self._levels: dict[Channel, _Level] = {}
+        self._levels: dict[Channel, Level] = {}
         self._channels: dict[str, set[Channel]] = {}
         self._twins: dict[str, list[Meter]] = {}
         self._activity: dict[tuple[str, str], float] = {}
@@ -92,13 +79,13 @@ class Ledger:
         readings: Sequence[Reading] = batch.readings
         if readings and is_billed(readings[0].channel.measures):
             self._adopted, readings = self._billing.fold(readings)
+        put, levels = self._board.put, self._levels
         for reading in readings:
-            measures = reading.channel.measures
-            problem = (
-                self._fold_level(source, reading)
-                if measures is Measures.LEVEL or measures is Measures.BUSY
-                else self._fold_energy(source, period_s, reading)
-            )
+            level = levels.get(reading.channel)
+            plain = level is not None and level.plain and level.cell.slot >= 0
+            if plain and put(level.cell, reading.value):  # type: ignore[union-attr]  # it is plain
+                continue
+            problem = self._fold_one(source, period_s, reading)
             if problem is not None:
                 faults.append(problem)
         self._note_impossible(batch.faults)
@@ -109,6 +96,12 @@ class Ledger:
             self._channels[source] = read
         self._compare_twins(batch)
         return tuple(faults)
+
+    def _fold_one(self, source: str, period_s: float, reading: Reading) -> Fault | None:
+        measures = reading.channel.measures
+        if measures is Measures.LEVEL or measures is Measures.BUSY:
+            return self._fold_level(source, reading)
+        return self._fold_energy(source, period_s, reading)
 
     def silence(self, source: str) -> None:
         """The source gives nothing now: its gauges vanish, its counters hold."""
@@ -145,8 +138,8 @@ class Ledger:
             self._learn(device, seconds)
             for meter in device.disagreements(now_ns):
                 self._note(meter, Event.DISAGREEMENT)
-        for (component, method), joules in self._sums.items():
-            self._put(catalogue.NODE_COMPONENT_ENERGY, (component, method), joules)
+        for labels, joules in self._sums.items():
+            self._put(catalogue.NODE_COMPONENT_ENERGY, labels, joules)
         self._forget_vanished(now_ns)
         self._bill_self(seconds, own_cpu_s)
         self._billing.close(now_ns, self._static_watts, self._busy_of)
@@ -288,7 +281,7 @@ class Ledger:
                 return Fault(reading.channel, Reason.BUG, str(error), reading.at_ns)
         value: float | None = reading.value
         if reading.channel.measures is Measures.BUSY:
-            value = _busy_ratio(level.before, reading)
+            value = busy_ratio(level.before, reading)
             level.before = reading
         if value is None:
             self._board.clear(level.cell)
@@ -300,7 +293,7 @@ class Ledger:
         detail = f"{reading.channel.metric.name}{reading.channel.labels}: {value} is impossible"
         return Fault(reading.channel, Reason.GARBLED, detail, reading.at_ns)
 
-    def _adopt_level(self, source: str, channel: Channel) -> _Level:
+    def _adopt_level(self, source: str, channel: Channel) -> Level:
         cell = self._board.cell(channel.metric, channel.labels, source)
         cell.lasting = False
         self._adopted = True
@@ -308,7 +301,8 @@ class Ledger:
         activity = (channel.labels[0], channel.labels[1]) if busy else None
         if channel.metric is catalogue.TEMPERATURE:
             self._floor.watch(cell)
-        level = self._levels[channel] = _Level(cell, activity)
+        plain = activity is None and channel.measures is Measures.LEVEL
+        level = self._levels[channel] = Level(cell, activity, plain=plain)
         return level
 
     def _silence(self, channels: set[Channel]) -> None:
@@ -339,11 +333,12 @@ class Ledger:
         if watts is None or activity is None:
             return
         baseline = self._baselines.get((component, name))
+        new = baseline is None
         if baseline is None:
             start = self._rules.static_watts.get(component)
             baseline = self._baselines[component, name] = Baseline(start)
-        baseline.observe(watts, activity, seconds)
-        if baseline.static_watts is not None:
+        new = baseline.observe(watts, activity, seconds) or new
+        if new and baseline.static_watts is not None:
             self._put(catalogue.COMPONENT_STATIC_POWER, (component, name), baseline.static_watts)
 
     def _activity_of(self, component: str, device: str) -> float | None:
@@ -389,12 +384,3 @@ class Ledger:
     def _add(self, metric: catalogue.Metric, labels: tuple[str, ...], amount: float) -> None:
         cell = self._board.cell(metric, labels, OWNER)
         self._board.put(cell, (self._board.value(cell) or 0.0) + amount)
-
-
-def _busy_ratio(before: Reading | None, now: Reading) -> float | None:
-    """Busy seconds per second since the last reading; None if the counter went back."""
-    if before is None or now.at_ns <= before.at_ns:
-        return None
-    seconds = (now.at_ns - before.at_ns) / NANOSECONDS_PER_SECOND
-    ratio = (now.value - before.value) / seconds
-    return min(1.0, ratio) if 0 <= ratio <= 1 + BUSY_SLACK + 0.02 / seconds else None

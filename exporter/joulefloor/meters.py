@@ -15,7 +15,7 @@ from joulefloor.model import PROCESS
 from joulefloor.units import NANOSECONDS_PER_SECOND, nanoseconds_from_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from joulefloor.board import Cell
     from joulefloor.model import Channel, Reading
@@ -155,17 +155,14 @@ class Device:
         """
         if self.elected is not None and self.elected.mirrored:
             self.elected = None
-        best: Meter | None = None
-        best_rank: tuple[bool, int, str] | None = None
-        for meter in self.meters:
-            if not meter.live(now_ns) or (meter.modelled and not allow_model):
-                continue
-            if meter.doubtful and meter is not self.elected:
-                continue
-            place = prefer.index(meter.label) if meter.label in prefer else len(prefer)
-            rank = (meter.modelled, place, meter.label)
-            if best_rank is None or rank < best_rank:
-                best, best_rank = meter, rank
+        fit = [
+            meter
+            for meter in self.meters
+            if meter.live(now_ns)
+            and (allow_model or not meter.modelled)
+            and (not meter.doubtful or meter is self.elected)
+        ]
+        best = min(fit, key=_rank(prefer)) if len(fit) > 1 else next(iter(fit), None)
         if best is not None:
             if self.elected is None:
                 self._pass_over(best)
@@ -221,6 +218,16 @@ class Device:
         meter.held_joules = 0.0
         self.covered_ns = max(self.covered_ns, until_ns)
         return counted
+
+
+def _rank(prefer: Sequence[str]) -> Callable[[Meter], tuple[bool, int, str]]:
+    """How meters of a device are ranked: models last, then as preferred, then by name."""
+
+    def rank(meter: Meter) -> tuple[bool, int, str]:
+        place = prefer.index(meter.label) if meter.label in prefer else len(prefer)
+        return (meter.modelled, place, meter.label)
+
+    return rank
 
 
 class Fleeting:

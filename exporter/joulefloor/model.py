@@ -113,8 +113,7 @@ class Batch(NamedTuple):
     faults: tuple[Fault, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """State of a source, beside its data. `up` is None when the machine does not have it."""
 
     name: str

@@ -6,13 +6,15 @@ Shared by the sources that need CPU time, because sources do not import each oth
 from __future__ import annotations
 
 import os
+from itertools import compress
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor.errors import Reason, SourceError
-from joulefloor.units import Seconds
+from joulefloor.units import NANOSECONDS_PER_SECOND, Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from joulefloor.host import Host, KeptFile
 
@@ -25,6 +27,12 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 """USER_HZ, 100 on every architecture in use, whatever the kernel's own tick is."""
 LARGEST_TICKS = 2**64
 """The kernel counts in 64 bits; a larger sum is no reading."""
+ALL = b"cpu"
+"""The line that adds up all CPUs, those that are offline included."""
+BUSY_COLUMNS = (1, 2, 3, 6, 7)
+"""User, nice, system, irq and softirq behind the name of a CPU."""
+SHARED_NS = NANOSECONDS_PER_SECOND // 10
+"""What was read for another source of the same tick need not be read again."""
 
 
 class PackageTime(NamedTuple):
@@ -43,26 +51,41 @@ class CpuTime(NamedTuple):
 
     packages: tuple[PackageTime, ...]
     epoch: int
+    at_ns: int
+
+
+class _Table(NamedTuple):
+    """What stays in proc/stat while no CPU comes or goes.
+
+    `names` is the first of the `width` words of each line, `packages` tells of each package which
+    of these lines are its CPUs (0 or 1), with their number.
+    """
+
+    names: list[bytes]
+    width: int
+    packages: tuple[tuple[int, int, bytes], ...]
 
 
 class CpuClock:
     """Reads CPU time again and again; looks at the topology only when the set of CPUs changes.
 
+    One serves all sources of a machine: what was just read for one of them serves the others too.
+
     Reads: proc/stat (`cpu` lines: user, nice, system, idle, iowait, irq, softirq, steal, in
     ticks; see `man 5 proc`), sys/devices/system/cpu/cpu*/topology/physical_package_id.
     """
-
-    __slots__ = ("_epoch", "_host", "_packages", "_stat")
 
     def __init__(self, host: Host) -> None:
         """Nothing is opened before the first read."""
         self._host = host
         self._stat: KeptFile = host.keep(STAT, STAT_BYTES)
-        self._packages: Mapping[bytes, int] = {}
-        self._epoch = 0
+        self._table = _Table([b""], 1, ())
+        self._time = CpuTime((), 0, 0)
+        self._served: set[object] = set()
+        self._in_use = Lock()
 
-    def read(self) -> CpuTime:
-        """CPU time since boot.
+    def read(self, source: object, now_ns: int) -> CpuTime:
+        """CPU time since boot, as of `now_ns` or of a moment ago, but none that `source` had.
 
         Busy is user, nice, system, irq and softirq. Guest time is inside user already; steal is
         the time of somebody else's work.
@@ -70,29 +93,47 @@ class CpuClock:
         Raises:
             SourceError: no such file, or GARBLED when a line is not as documented.
         """
-        ticks = dict(_busy_ticks(self._lines()))
-        if not ticks:
-            raise SourceError(Reason.GARBLED, f"{STAT}: no line of a CPU")
-        if ticks.keys() != self._packages.keys():
-            known = packages_of_cpus(self._host)
-            self._packages = {cpu: known.get(cpu, 0) for cpu in ticks}
-            self._epoch += 1
-        sums: dict[int, tuple[int, int]] = {}
-        for cpu, busy in ticks.items():
-            package = self._packages[cpu]
-            cpus, total = sums.get(package, (0, 0))
-            sums[package] = (cpus + 1, total + busy)
-        return CpuTime(
-            tuple(
-                PackageTime(package, cpus, Seconds(total / TICKS_PER_SECOND))
-                for package, (cpus, total) in sorted(sums.items())
-            ),
-            self._epoch,
-        )
+        with self._in_use:
+            if source in self._served or not 0 <= now_ns - self._time.at_ns < SHARED_NS:
+                self._served.clear()
+                self._time = self._read(now_ns)
+            self._served.add(source)
+            return self._time
 
     def close(self) -> None:
         """Let go of the descriptor."""
-        self._stat.close()
+        with self._in_use:
+            self._stat.close()
+
+    def _read(self, now_ns: int) -> CpuTime:
+        lines, epoch = self._lines(), self._time.epoch
+        words = lines.split()
+        if words[:: self._table.width] != self._table.names:
+            self._table = self._look(lines)
+            epoch += 1
+        names, width, packages = self._table
+        try:
+            columns = [list(map(int, words[column::width])) for column in BUSY_COLUMNS]
+        except ValueError:
+            columns = []
+        busy = list(map(sum, zip(*columns, strict=True)))
+        if len(busy) != len(names) or not 0 <= min(busy) <= max(busy) < LARGEST_TICKS:
+            raise _not_times(lines)
+        times = [
+            PackageTime(package, cpus, Seconds(sum(compress(busy, chosen)) / TICKS_PER_SECOND))
+            for package, cpus, chosen in packages
+        ]
+        return CpuTime(tuple(times), epoch, now_ns)
+
+    def _look(self, lines: bytes) -> _Table:
+        """Check every line, and find the package of each CPU."""
+        rows = list(_rows(lines))
+        names, widths = [row[0] for row in rows], {len(row) for row in rows}
+        if names in ([], [ALL]) or len(widths) > 1:
+            raise _not_times(lines)
+        known = packages_of_cpus(self._host)
+        seats = [None if name == ALL else known.get(name, 0) for name in names]
+        return _Table(names, widths.pop(), tuple(_packages(seats)))
 
     def _lines(self) -> bytes:
         """The lines of the CPUs, which come first; all of them, however many."""
@@ -101,24 +142,28 @@ class CpuClock:
             self._stat.close()
             self._stat = self._host.keep(STAT, STAT_BYTES_AT_MOST)
             lines = self._stat.read().partition(b"\nintr ")[0]
-        return lines
+        end = lines.find(b"\n", lines.rfind(b"\ncpu") + 1)
+        return lines if end < 0 else lines[:end]
 
 
-def _busy_ticks(lines: bytes) -> Iterator[tuple[bytes, int]]:
-    """Name and busy ticks of each CPU; stops at the first line that is not about one."""
+def _rows(lines: bytes) -> Iterator[list[bytes]]:
+    """Words of the lines about CPUs; the first one is about all of them."""
     for line in lines.split(b"\n"):
-        if not line.startswith(b"cpu"):
-            return
-        if line.startswith(b"cpu "):
-            continue
-        try:
-            name, user, nice, system, _, _, irq, softirq, _ = line.split(None, 8)
-            busy = int(user) + int(nice) + int(system) + int(irq) + int(softirq)
-        except ValueError:
-            name, busy = line, -1
-        if not 0 <= busy < LARGEST_TICKS:
-            raise SourceError(Reason.GARBLED, f"{STAT}: not the times of a CPU: {line[:60]!r}")
-        yield name, busy
+        row = line.split()
+        if not line.startswith(b"cpu") or len(row) <= max(BUSY_COLUMNS) + 1:
+            raise _not_times(line)
+        yield row
+
+
+def _packages(seats: Sequence[int | None]) -> Iterator[tuple[int, int, bytes]]:
+    """Packages in order, with how many lines are theirs and which."""
+    for package in sorted({seat for seat in seats if seat is not None}):
+        chosen = bytes(seat == package for seat in seats)
+        yield package, sum(chosen), chosen
+
+
+def _not_times(text: bytes) -> SourceError:
+    return SourceError(Reason.GARBLED, f"{STAT}: not the times of CPUs: {text[:60]!r}")
 
 
 def packages_of_cpus(host: Host) -> dict[bytes, int]:

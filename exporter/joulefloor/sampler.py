@@ -1,113 +1,42 @@
 """The sampler: asks sources each tick, never waits for a slow one, publishes one snapshot a tick.
 
-One thread per source, because every hardware call may block and Python cannot interrupt it; one
-ledger thread, which owns ledger and board alone. Between them two queues and nothing shared.
+Sources are read by threads of their own (`readers`), because every hardware call may block; one
+ledger thread owns ledger and board alone. Between them are queues and nothing shared.
 """
 
 from __future__ import annotations
 
-from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from traceback import format_exc
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeGuard
 
 from joulefloor import catalogue
-from joulefloor.errors import Reason, SourceError
-from joulefloor.model import EMPTY, Batch, Fault, Health, Snapshot
+from joulefloor.errors import Reason
+from joulefloor.model import EMPTY, Fault, Health, Snapshot
+from joulefloor.readers import Readers, Runner
 from joulefloor.units import NANOSECONDS_PER_SECOND, nanoseconds_from_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from joulefloor.board import Board
     from joulefloor.catalogue import Metric
     from joulefloor.clock import Clock
     from joulefloor.ledger import Ledger
     from joulefloor.log import Log
+    from joulefloor.readers import Result
     from joulefloor.sources import Source
 
 GRACE_S = 0.2
 """How long a tick waits for the sources it has just asked."""
-TURN_S = 0.002
-"""How long a source just asked has the interpreter to itself: at once they would fight for it."""
+TURN_S = 0.02
+"""How long one thread reads alone: several at once would fight for the interpreter."""
+QUICK_S = 0.002
+"""Sources that took longer the last time are read after those that did not."""
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 SUSPEND_NS = NANOSECONDS_PER_SECOND // 2
 """A jump of boot time against monotonic time beyond this is a suspend."""
 SWEEP_S = 300.0
 OWNER = "sampler"
-
-
-class Result(NamedTuple):
-    """What a runner brought back."""
-
-    runner: Runner
-    batch: Batch
-    failure: Fault | None
-    trace: str
-    started_ns: int
-    finished_ns: int
-
-
-class Runner:
-    """Drives one source in its own thread, one read per request."""
-
-    def __init__(self, source: Source, clock: Clock, results: SimpleQueue[Result]) -> None:
-        """The thread starts with the first request; results go to the shared queue."""
-        self.source = source
-        self.name = source.name
-        self.asked_ns = 0
-        self.due_ns = 0
-        self.busy = False
-        self.answered = False
-        self.late = False
-        self.failures = 0
-        self.health = Health(source.name, None, detail="not read yet")
-        self.written: Health | None = None
-        self.errors: dict[Reason, int] = {}
-        self._clock = clock
-        self._requests: SimpleQueue[bool] = SimpleQueue()
-        self._results = results
-        self._thread: Thread | None = None
-
-    def ask(self, now_ns: int) -> None:
-        """Request one read; the caller has checked that none is under way."""
-        self.busy = True
-        self.asked_ns = now_ns
-        period_ns = nanoseconds_from_seconds(self.source.period_s)
-        self.due_ns = max(self.due_ns + period_ns, now_ns + period_ns // 2)
-        if self._thread is None:
-            self._thread = Thread(target=self._run, name=f"source-{self.name}", daemon=True)
-            self._thread.start()
-        self._requests.put(True)
-
-    def stop(self) -> None:
-        """Let the thread end after its current read; a hung one is left behind."""
-        self._requests.put(False)
-
-    def join(self, seconds: float) -> None:
-        """Wait for the thread, at most `seconds`."""
-        if self._thread is not None:
-            self._thread.join(seconds)
-
-    def _run(self) -> None:
-        while self._requests.get():
-            self._results.put(self._read())
-        self.source.close()
-
-    def _read(self) -> Result:
-        started_ns = self._clock.monotonic_ns()
-        batch, failure, trace = Batch(()), None, ""
-        try:
-            batch = self.source.read()
-        except SourceError as error:
-            failure = Fault(None, error.reason, error.detail, self._clock.monotonic_ns())
-        except Exception as error:  # noqa: BLE001  # the one place where a source's bug ends
-            detail = f"{type(error).__name__}: {error}"
-            failure = Fault(None, Reason.BUG, detail, self._clock.monotonic_ns())
-            trace = format_exc()
-        if failure is not None:
-            self.source.close()
-        return Result(self, batch, failure, trace, started_ns, self._clock.monotonic_ns())
 
 
 class Sampler:
@@ -125,8 +54,8 @@ class Sampler:
     ) -> None:
         """Nothing runs before `start` or `tick`."""
         self.snapshot: Snapshot = EMPTY
-        self._results: SimpleQueue[Result] = SimpleQueue()
-        self.runners = [Runner(source, clock, self._results) for source in sources]
+        self.runners = [Runner(source, clock) for source in sources]
+        self._readers = Readers()
         self._ledger = ledger
         self._board = board
         self._clock = clock
@@ -145,17 +74,22 @@ class Sampler:
         self._thread.start()
 
     def stop(self, seconds: float = 1.0) -> None:
-        """End the ledger thread and the runners; waits at most `seconds` for all of them."""
+        """End the ledger thread and close the sources; waits at most `seconds` for all of them."""
         self._stop.set()
-        for runner in self.runners:
-            runner.stop()
-        deadline_ns = self._clock.monotonic_ns() + nanoseconds_from_seconds(seconds)
-        waits: list[Callable[[float], None]] = [runner.join for runner in self.runners]
+        self._readers.stop()
+        ends = [
+            Thread(target=runner.close, name=f"close-{runner.name}", daemon=True)
+            for runner in self.runners
+            if runner.asked_ns
+        ]
+        for closer in ends:
+            closer.start()
         if self._thread is not None:
-            waits.append(self._thread.join)
-        for wait in waits:
+            ends.append(self._thread)
+        deadline_ns = self._clock.monotonic_ns() + nanoseconds_from_seconds(seconds)
+        for thread in ends:
             left_ns = deadline_ns - self._clock.monotonic_ns()
-            wait(max(0.0, left_ns / NANOSECONDS_PER_SECOND))
+            thread.join(max(0.0, left_ns / NANOSECONDS_PER_SECOND))
 
     def alive(self, now_ns: int) -> bool:
         """Whether the ledger ticked lately: within three ticks and the grace, at least 3 s."""
@@ -179,10 +113,11 @@ class Sampler:
         late_ns = max(0, now_ns - due_ns)
         self._notice_suspend()
         asked = [runner for runner in self.runners if not runner.busy and runner.due_ns <= now_ns]
+        asked.sort(key=_lets_wait)
         for runner in asked:
             runner.ask(now_ns)
-            self._collect({runner.name}, TURN_S)
-        self._collect({runner.name for runner in asked if runner.busy}, GRACE_S)
+        self._readers.ask(asked)
+        self._collect(set(asked))
         now_ns = max(now_ns, self._clock.monotonic_ns())
         for runner in self.runners:
             self._check_deadline(runner, now_ns)
@@ -198,18 +133,22 @@ class Sampler:
             self._ledger.suspended()
             self._log.info("machine_suspended", seconds=slept_ns / NANOSECONDS_PER_SECOND)
 
-    def _collect(self, waiting: set[str], seconds: float) -> None:
-        """Fold what came, until all who are waited for have answered or the time is over."""
-        end_ns = self._clock.monotonic_ns() + nanoseconds_from_seconds(seconds)
+    def _collect(self, waiting: set[Runner]) -> None:
+        """Fold what came, until all who are waited for have answered or the grace is over."""
+        end_ns = self._clock.monotonic_ns() + nanoseconds_from_seconds(GRACE_S)
+        over = False
         while True:
-            left_s = (end_ns - self._clock.monotonic_ns()) / NANOSECONDS_PER_SECOND
-            try:
-                block = bool(waiting) and left_s > 0
-                result = self._results.get(block, max(0.0, left_s) if block else None)
-            except Empty:
+            for result in self._readers.results():
+                waiting.discard(result.runner)
+                self._fold(result)
+            if not waiting or over:
                 return
-            waiting.discard(result.runner.name)
-            self._fold(result)
+            behind = self._readers.behind
+            left_s = (end_ns - self._clock.monotonic_ns()) / NANOSECONDS_PER_SECOND
+            done = self._readers.wait(max(0.0, min(left_s, TURN_S) if behind else left_s))
+            over = left_s <= 0 or not (done or behind)
+            if not done:
+                self._readers.relieve()
 
     def _fold(self, result: Result) -> None:
         runner, failure = result.runner, result.failure
@@ -328,6 +267,9 @@ class Sampler:
 
     def _write_health(self, runner: Runner) -> None:
         health, labels = runner.health, (runner.name,)
+        if _is_well(runner.written) and _is_well(health) and runner.written.errors == health.errors:
+            self._put(catalogue.SOURCE_READ, labels, health.read_seconds)
+            return
         if health.up is not None:
             self._put(catalogue.SOURCE_UP, labels, float(health.up))
             self._put(catalogue.SOURCE_READ, labels, health.read_seconds)
@@ -348,3 +290,13 @@ class Sampler:
 
     def _put(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
         self._board.put(self._board.cell(metric, labels, OWNER), value)
+
+
+def _lets_wait(runner: Runner) -> bool:
+    """Whether it kept its thread for long the last time; such are read after all others."""
+    return runner.health.read_seconds > QUICK_S
+
+
+def _is_well(health: Health | None) -> TypeGuard[Health]:
+    """Whether all of a source could be read."""
+    return health is not None and health.up is True and not health.faults

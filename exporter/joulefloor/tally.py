@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from joulefloor.attribution import Holding, Totals
 from joulefloor.model import EVERY_DEVICE, IDLE, PROCESS, SYSTEM, UNKNOWN_DEVICE, Measures
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from joulefloor.model import Channel, Workload
+    from joulefloor.model import Channel, Reading, Workload
 
 
+K = TypeVar("K")
+SIZE = "size"
+"""Division of the HOLD channel that says how large a part is, as a share of its device."""
 PARTS_LAST_S = 10.0
 """For so long of a device's time it is divided by what its parts last spent."""
 
@@ -42,6 +45,9 @@ class Tally:
 
     `lines` are the users of the last `totals`, the same tuple while they stay; `due` is what each
     used, `allocated` the same with limits in the place of use.
+
+    While the same channels are read again and again their numbers are kept in lists, side by side:
+    every tick touches all of them. Any change puts the numbers back into the lines.
     """
 
     def __init__(self) -> None:
@@ -59,9 +65,49 @@ class Tally:
         self._rest: Line | None = None
         self._read_ns = 0
         self._billed_ns = 0
+        self._channels: tuple[Channel, ...] = ()
+        self._together: Sequence[Line] = ()
+        self._values: Sequence[float] = ()
+        self._used: list[float] = []
+
+    def take(self, readings: Sequence[Reading]) -> bool:
+        """Take in readings of the very channels of the last time; False if they are others."""
+        if not self._channels or readings[0].channel is not self._channels[0]:
+            return False
+        channels, values, times = zip(*readings, strict=True)
+        if channels != self._channels:
+            self._part()
+            return False
+        if self._whole is not None and self._whole.counts:
+            changes = zip(self._used, self._values, values, strict=True)
+            self._used = [used + (now - old) if now > old else used for used, old, now in changes]
+        self._values = values
+        self._read_ns = times[0]
+        self._billed_ns = self._billed_ns or times[0]
+        return True
+
+    def gather(self, lines: Sequence[Line]) -> None:
+        """These were read together: all that share the component, and nobody else."""
+        users = tuple(lines[2:])
+        if (
+            lines[:2] == [self._whole, self._rest]
+            and len(users) == len(self.present)
+            and all(self.present.get(line.workload) is line for line in users)
+        ):
+            self._together, self._users = lines, users
+            self._channels = tuple([line.channel for line in lines])
+            self._values = [line.value or 0.0 for line in lines]
+            self._used = [line.used for line in lines]
+
+    def _part(self) -> None:
+        """Put the numbers back into their lines."""
+        for line, value, used in zip(self._together, self._values, self._used, strict=True):
+            line.value, line.used = value, used
+        self._channels, self._together, self._values, self._used = (), (), (), []
 
     def add(self, line: Line) -> None:
         """A new channel."""
+        self._part()
         if line.workload == SYSTEM:
             self._whole = line
             self._billed_ns = 0
@@ -82,6 +128,7 @@ class Tally:
 
     def drop(self, line: Line) -> None:
         """The channel is silent; what it has counted stays until the next bill."""
+        self._part()
         if line is self._whole:
             self._whole = self._last = None
             self._ended.clear()
@@ -120,20 +167,26 @@ class Tally:
             return None
         if self._users is None:
             self._users = tuple(self.present.values())
+        alone = () if self._channels else (whole, rest, *self._users)
         if not whole.counts:
+            kept = self._values if self._channels else [line.value or 0.0 for line in alone]
+            busy, left, *self.due = kept
             self.lines = self._users
-            self.due = [line.value or 0.0 for line in self.lines]
-            self._last = self._sum(whole.value or 0.0, rest.value or 0.0, 1.0)
+            self._last = self._sum(busy, left, 1.0)
         elif self._read_ns > self._billed_ns:
             seconds = (self._read_ns - self._billed_ns) / NANOSECONDS_PER_SECOND
             self._billed_ns = self._read_ns
-            self.lines = (*self._users, *self._ended) if self._ended else self._users
-            self.due = [line.used for line in self.lines]
-            self._last = self._sum(whole.used, rest.used, seconds)
+            kept = self._used if self._channels else [line.used for line in alone]
+            busy, left, *self.due = kept
+            self.lines = self._users
+            if self._ended:
+                self.lines = (*self._users, *self._ended)
+                self.due += [line.used for line in self._ended]
+            self._last = self._sum(busy, left, seconds)
             self._ended.clear()
-            for line in self.lines:
+            self._used = [0.0] * len(self._used)
+            for line in alone:
                 line.used = 0.0
-            whole.used = rest.used = 0.0
         return self._last
 
     def _sum(self, busy: float, left: float, seconds: float) -> Totals:
@@ -190,6 +243,7 @@ class Claims:
         """Nothing claimed, and unknown whether that is so."""
         self._claims: dict[str, dict[Workload, Line]] = {}
         self._activity: dict[str, dict[Workload, Line]] = {}
+        self._sizes: dict[str, dict[str, Line]] = {}
         self._seen: set[Line] = set()
 
     @property
@@ -199,21 +253,32 @@ class Claims:
 
     @property
     def parts(self) -> set[str]:
-        """MIG instances that are held; which device they are parts of only their meters tell.
+        """MIG instances that are held, while only their meters could tell which device's they are.
 
         And devices of which nobody can tell which one it is.
         """
-        return {device for device in self._claims if device.startswith(("MIG-", UNKNOWN_DEVICE))}
+        placed = {part for sizes in self._sizes.values() for part in sizes}
+        held = {device for device in self._claims if device.startswith(("MIG-", UNKNOWN_DEVICE))}
+        return held - placed
 
     def add(self, line: Line) -> None:
-        """A claim (how much of the device is held), or what the holder does on it."""
+        """A claim (how much of the device is held), what its holder does, or a part's size."""
+        labels = line.channel.labels
+        if labels[-1] == SIZE:
+            self._sizes.setdefault(line.workload.namespace, {})[labels[1]] = line
+            return
         self._tables(line).setdefault(line.channel.labels[1], {})[line.workload] = line
 
     def read(self, line: Line, at_ns: int) -> None:
         """A claim holds until it is given back."""
 
     def drop(self, line: Line) -> None:
-        """The claim is given back."""
+        """The claim is given back, or the part is gone."""
+        part = line.channel.labels[1]
+        sizes = self._sizes.get(line.workload.namespace, {})
+        if sizes.get(part) is line:
+            del sizes[part]
+            return
         self._seen.discard(line)
         tables, device = self._tables(line), line.channel.labels[1]
         table = tables.get(device, {})
@@ -241,21 +306,33 @@ class Claims:
         lines = list(self._claims.get(device, {}).values())
         claims = _values(self._claims.get(device, {}))
         activity = _values(self._activity.get(device, {}))
-        for part, joules in parts.items():
+        sizes = {} if claims else self._sizes_of(device, parts)
+        others = 0.0
+        for part in (*parts, *(part for part in sizes if part not in parts)):
+            joules = parts.get(part, 0.0)
             for user in self._activity.get(part, ()):
                 activity[user] = activity.get(user, 0.0) + joules
             lines += self._claims.get(part, {}).values()
             holders = _values(self._claims.get(part, {}))
+            others += joules if part in sizes and not holders else 0.0
             for user, held in holders.items():
-                claims[user] = claims.get(user, 0.0) + held
-                share = joules * held / sum(holders.values())
-                activity[user] = activity.get(user, 0.0) + share
+                share = held / sum(holders.values())
+                amount = sizes[part] * share if sizes else held
+                claims[user] = claims.get(user, 0.0) + amount
+                activity[user] = activity.get(user, 0.0) + joules * share
         if live:
             claims = {user: held for user, held in claims.items() if user in live}
             self._seen.update(line for line in lines if line.workload in live)
         unknown = bool(live) and not self._seen.issuperset(lines)
-        return Holding(claims, activity, busy, unknown)
+        free = max(0.0, 1.0 - sum(claims.values())) if sizes else 0.0
+        return Holding(claims, activity, busy, unknown, free, others)
+
+    def _sizes_of(self, device: str, parts: Mapping[str, float]) -> dict[str, float]:
+        """Sizes of the parts of a device; none unless they are known of all that are held."""
+        sizes = _values(self._sizes.get(device, {}))
+        held = [part for part in parts if part in self._claims]
+        return sizes if all(part in sizes for part in held) else {}
 
 
-def _values(lines: Mapping[Workload, Line]) -> dict[Workload, float]:
-    return {workload: line.value or 0.0 for workload, line in lines.items()}
+def _values(lines: Mapping[K, Line]) -> dict[K, float]:
+    return {key: line.value or 0.0 for key, line in lines.items()}

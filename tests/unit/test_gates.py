@@ -11,21 +11,28 @@ import tempfile
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 
-from benchmarks.machines import SMALL, composed
+from benchmarks.machines import SMALL, Size, composed, laid_out
 from benchmarks.programs import exposition
+from joulefloor import catalogue
+from joulefloor.board import Board
+from joulefloor.host import Host
+from joulefloor.ledger import Ledger, Rules
+from joulefloor.model import Batch, Channel, Measures, Reading
 from joulefloor.plugins import installed
 from joulefloor.podresources import SOCKET
+from joulefloor.sources import Site, workloads
 from stack.peers import write_config
 from stack.processes import free_port, launch
 from stack.query import answers, eventually
 from tests.kubelet import Kubelet, Pod
-from tests.machine import Machine
+from tests.machine import Machine, ManualClock
 from tests.nvml.build import compiler
 from tests.nvml.scenario import FakeDriver
+from tests.patience import PATIENCE_S
 from tests.player import Player
 
 if TYPE_CHECKING:
@@ -46,7 +53,10 @@ SERIES_OF_GPU_NODE = 300
 SERIES_OF_POD = 5
 """Of a further pod that shares a GPU, in a namespace that has others."""
 SERIES_OF_TWO_PACKAGES = 150
+CALLS_PER_POD = 3
+"""A reading is made, a number converted; all else is done with all pods at once."""
 TICKS_WATCHED = 20
+TICK_S = 0.1
 TICK_MARK = "CLOCK_PROCESS_CPUTIME_ID"
 """The clock that the ledger reads once at the end of each tick."""
 
@@ -139,6 +149,38 @@ def test_rendering_2000_series_takes_an_eighteenth_of_the_reference(tmp_path: Pa
     assert theirs / ours >= FEWER_INSTRUCTIONS, f"{ours:,.0f} against {theirs:,.0f} instructions"
 
 
+class Call(NamedTuple):
+    """A line of a trace: which thread called what, and when."""
+
+    thread: str
+    at_s: float
+    text: str
+
+
+def calls_per_tick(trace: str) -> list[int]:
+    """Calls of all threads but the server's from tick to tick, once the daemon has settled.
+
+    Ticks that were late or hurried after late ones are left out: how many reads fall between them
+    is the scheduler's choice.
+    """
+    whole = [line.split(maxsplit=2) for line in trace.splitlines() if "resumed>" not in line]
+    calls = [
+        Call(words[0], float(words[1]), words[2])
+        for words in whole
+        if len(words) == 3 and re.match(r"\w+\(", words[2])
+    ]
+    if not calls:
+        return []
+    server = calls[0].thread
+    ticks = [number for number, call in enumerate(calls) if TICK_MARK in call.text]
+    assert not any(calls[number].thread == server for number in ticks)
+    return [
+        sum(call.thread != server for call in calls[begin:end])
+        for begin, end in pairwise(ticks[TICKS_WATCHED:])
+        if abs(calls[end].at_s - calls[begin].at_s - TICK_S) < TICK_S / 4
+    ]
+
+
 def test_a_tick_takes_few_system_calls(root: Path, tmp_path: Path) -> None:
     """Ten times as fast as the defaults, so that ten ticks hold what ten seconds would."""
     fast, slow = {"period": "100ms"}, {"period": "500ms"}
@@ -151,7 +193,7 @@ def test_a_tick_takes_few_system_calls(root: Path, tmp_path: Path) -> None:
         },
     }
     trace = tmp_path / "trace"
-    strace = [tool("strace"), "-f", "--seccomp-bpf", "-e", "trace=!futex", "-o", str(trace)]
+    strace = [tool("strace"), "-f", "-ttt", "--seccomp-bpf", "-e", "trace=!futex", "-o", str(trace)]
     port = free_port()
     daemon = [sys.executable, "-m", "joulefloor", "run", f"--path.rootfs={root}"]
     flags = [
@@ -165,23 +207,22 @@ def test_a_tick_takes_few_system_calls(root: Path, tmp_path: Path) -> None:
         directory=tmp_path,
         environment=compiled(tmp_path),
     ) as peer:
-        peer.await_ready("/readyz")
-        while trace.read_text().count(TICK_MARK) < 2 * TICKS_WATCHED:
+        peer.await_ready("/readyz", within_s=PATIENCE_S)
+
+        per_tick: list[int] = []
+
+        def few() -> bool:
             assert not peer.died(), peer.tail()
-            assert answers(f"{peer.url}/readyz")
-    lines = [line for line in trace.read_text().splitlines() if "resumed>" not in line]
-    calls = [line for line in lines if re.match(r"\d+ +\w+\(", line)]
-    ledger = next(line.split()[0] for line in calls if TICK_MARK in line)
-    server = calls[0].split()[0]
-    ticks = [number for number, line in enumerate(calls) if TICK_MARK in line]
-    assert ledger != server
-    per_tick = [
-        sum(line.split()[0] != server for line in calls[begin:end])
-        for begin, end in pairwise(ticks[-TICKS_WATCHED - 1 :])
-    ]
-    assert len(per_tick) == TICKS_WATCHED
-    assert max(per_tick) <= SYSTEM_CALLS_PER_TICK, per_tick
-    assert 4 < sum(per_tick) / TICKS_WATCHED <= MEAN_SYSTEM_CALLS, per_tick
+            answers(f"{peer.url}/readyz")
+            per_tick[:] = calls_per_tick(trace.read_text())[-TICKS_WATCHED:]
+            return (
+                len(per_tick) == TICKS_WATCHED
+                and max(per_tick) <= SYSTEM_CALLS_PER_TICK
+                and 4 < sum(per_tick) / TICKS_WATCHED <= MEAN_SYSTEM_CALLS
+            )
+
+        # On a loaded machine reads of one tick may fall into another; more of them are always more.
+        assert eventually(few, within_s=PATIENCE_S), per_tick
 
 
 def test_the_running_daemon_has_not_imported_what_it_does_not_use(
@@ -193,8 +234,10 @@ def test_the_running_daemon_has_not_imported_what_it_does_not_use(
     words.append(f"--config.file={config}")
     command = [sys.executable, "-c", WATCHED, *words]
     with launch("joulefloor", command, port=port, directory=tmp_path) as peer:
-        peer.await_ready("/readyz")
-        assert "joulefloor_component_energy_joules_total" in exposition(peer)
+        peer.await_ready("/readyz", within_s=PATIENCE_S)
+        name = "joulefloor_component_energy_joules_total"
+        assert eventually(lambda: name in exposition(peer), within_s=PATIENCE_S)
+        peer.stop(within_s=PATIENCE_S)
     line = next(line for line in peer.tail(50).splitlines() if line.startswith("modules:"))
     unused = {
         "asyncio", "bcrypt", "click", "concurrent.futures", "decimal", "difflib", "email",
@@ -226,7 +269,11 @@ def test_the_simulated_node_with_eight_gpus_has_few_series(tmp_path: Path) -> No
 
 
 class GpuNode:
-    """A virtual machine with eight H100 at work, each for a pod of its own; use as a context."""
+    """A virtual machine with eight H100 at work, each for a pod of its own; use as a context.
+
+    Each multiplies matrices, adds up in 32 bits and talks to the others, as in training: all the
+    series that a GPU in good health has without full detail.
+    """
 
     def __init__(self) -> None:
         """Its folder has few letters: a socket's path may have 107."""
@@ -238,8 +285,10 @@ class GpuNode:
         self.machine.write("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids")
         self.driver = FakeDriver(self._folder / "driver")
         for number in range(8):
-            gpu = self.driver.gpu(number, "h100-sxm5").work(1500, {7: 40.0}).put("load", 400_000)
-            gpu.put("gpm.20", 900).put("gpm.21", 1200)
+            gpu = self.driver.gpu(number, "h100-sxm5").work(1500, {7: 40.0, 12: 10.0})
+            gpu.put("load", 400_000).put("gpm.20", 900).put("gpm.21", 1200)
+            for direction in ("tx", "rx"):
+                gpu.put(f"nvlink.data_{direction}_kib", "rate 1000000")
         self.driver.write()
         self.kubelet = Kubelet(root / SOCKET)
         self._cpu = 24_000
@@ -305,16 +354,23 @@ class GpuNode:
 def settled(node: GpuNode, peer: Peer, pods: int) -> list[str]:
     """The series when every pod has its share, and no new ones came for a while."""
     seen: list[list[str]] = [[]]
+    changed = 0.0
 
     def check() -> bool:
+        nonlocal changed
         node.work()
         lines = exposition(peer).splitlines()
         seen.append([line for line in lines if not line.startswith("#")])
         shares = sum(line.startswith("joulefloor_workload_device_share") for line in seen[-1])
-        same = len({len(lines) for lines in seen[-20:]}) == 1
-        return shares == pods and same and 'precision="fp16"' in "".join(lines)
+        ticks = next(
+            float(line.split()[1]) for line in seen[-1] if line.startswith(catalogue.TICKS.name)
+        )
+        changed = changed if len(seen[-1]) == len(seen[-2]) else ticks
+        same = ticks >= changed + TICKS_WATCHED
+        begun = ('precision="fp16"', 'precision="fp32"', 'link="nvlink"')
+        return shares == pods and same and all(word in "".join(lines) for word in begun)
 
-    assert eventually(check, within_s=25), [len(lines) for lines in seen]
+    assert eventually(check, within_s=PATIENCE_S), [len(lines) for lines in seen]
     return seen[-1]
 
 
@@ -330,10 +386,45 @@ def test_a_node_with_eight_gpus_and_eight_pods_has_at_most_300_series(tmp_path: 
         command = [sys.executable, "-m", "joulefloor", *words]
         command.append(f"--web.listen-address=127.0.0.1:{port}")
         with launch("joulefloor", command, port=port, directory=tmp_path) as peer:
-            peer.await_ready("/readyz")
+            peer.await_ready("/readyz", within_s=PATIENCE_S)
             before = settled(node, peer, 8)
             node.add_pod(f"{gpus[0]}::1")
             after = settled(node, peer, 9)
     names = Counter(line.partition("{")[0] for line in before)
     assert len(before) <= SERIES_OF_GPU_NODE, names.most_common()
-    assert len(after) - len(before) <= SERIES_OF_POD
+    # What is late on a loaded machine is counted by reason, and gauges of it come and go.
+    known = {line.rpartition(" ")[0] for line in before}
+    new = {line.rpartition(" ")[0] for line in after} - known
+    assert len({name for name in new if "reason=" not in name}) <= SERIES_OF_POD, new
+
+
+def calls_of_a_tick(pods: int) -> int:
+    """Function calls, ours and built-in ones, to read and bill what so many pods used."""
+    clock = ManualClock()
+    with laid_out(Size(chips=1, pods=pods)) as root:
+        (source, *_) = workloads.build(Site(Host(root), clock, workloads.Settings()))
+        ledger = Ledger(Board(), Rules())
+        meter = Channel(
+            catalogue.COMPONENT_ENERGY, ("cpu", "package-0", "rapl", "measured"), Measures.ENERGY
+        )
+        calls = Counter[str]()
+
+        def tick(second: int) -> None:
+            clock.advance(1.0)
+            for path in root.glob("sys/fs/cgroup/kubepods.slice/*/cpu.stat"):
+                path.write_text(f"usage_usec {10**9 + second * 1000}\nuser_usec 0\n")
+            sys.setprofile(lambda _frame, event, _argument: calls.update((event,)))
+            ledger.fold("workloads", 1.0, source.read())
+            ledger.fold("rapl", 1.0, Batch((Reading(meter, 50.0 * second, clock.now_ns),)))
+            ledger.close(clock.now_ns, 0.0)
+            sys.setprofile(None)
+
+        for second in range(1, 6):
+            calls.clear()
+            tick(second)
+        source.close()
+    return calls["call"] + calls["c_call"]
+
+
+def test_a_further_pod_costs_hardly_a_function_call_per_tick() -> None:
+    assert calls_of_a_tick(60) - calls_of_a_tick(20) <= CALLS_PER_POD * 40

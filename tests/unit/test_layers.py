@@ -14,7 +14,7 @@ import joulefloor
 
 PACKAGE = Path(joulefloor.__file__).parent
 LAYERS: dict[str, int] = {
-    **dict.fromkeys(("units", "physics", "errors", "clock"), 0),
+    **dict.fromkeys(("units", "physics", "errors", "clock", "bounds"), 0),
     **dict.fromkeys(("catalogue", "model"), 1),
     **dict.fromkeys(("host", "hostfile"), 2),
     **dict.fromkeys(("frames", "remote", "worker"), 3),
@@ -30,13 +30,14 @@ LAYERS: dict[str, int] = {
             "counters",
             "floor",
             "ledger",
+            "levels",
             "meters",
             "owners",
             "tally",
         ),
         4,
     ),
-    "sampler": 5,
+    **dict.fromkeys(("readers", "sampler"), 5),
     "exposition": 6,
 }
 TOP = 7
@@ -49,6 +50,7 @@ PURE = (
     "counters",
     "floor",
     "ledger",
+    "levels",
     "meters",
     "owners",
     "tally",
@@ -169,7 +171,7 @@ def test_there_is_one_broad_except_in_the_package() -> None:
         and (node.type is None or "Exception" in ast.unparse(node.type).split())
     ]
     assert len(broad) == 1, broad
-    assert broad[0].startswith("sampler:")
+    assert broad[0].startswith("readers:")
 
 
 def test_the_daemon_does_not_import_what_it_does_not_use() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from joulefloor import catalogue
+from joulefloor.bounds import POSITIVE, check_bounds
 from joulefloor.errors import Reason, SourceError
 from joulefloor.host import parse_integer
 from joulefloor.model import Batch, Channel, Measures, Reading
@@ -49,6 +50,10 @@ class Settings:
     #: Whether CPU clocks are read: one small file per CPU.
     clocks: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse times that cannot work."""
+        check_bounds(self, period=POSITIVE, slow_period=POSITIVE, deadline=POSITIVE)
+
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:
     """The sources cpu, memory and, unless switched off, cpu-frequency."""
@@ -85,7 +90,7 @@ class CpuSource:
         self.deadline_s: float = settings.deadline
         self._host = host
         self._clock = clock
-        self._times = CpuClock(host)
+        self._times = host.shared(CpuClock)
         self._epoch = 0
         self._busy: dict[int, Channel] = {}
         self._node = _busy("node", "node")
@@ -99,7 +104,7 @@ class CpuSource:
     def read(self) -> Batch:
         """Busy seconds of every package and of the machine."""
         time = self._time()
-        at_ns = self._clock.monotonic_ns()
+        at_ns = time.at_ns
         readings = [
             Reading(self._busy[package], busy_s / cpus, at_ns)
             for package, cpus, busy_s in time.packages
@@ -115,7 +120,7 @@ class CpuSource:
         self._times.close()
 
     def _time(self) -> CpuTime:
-        time = self._times.read()
+        time = self._times.read(self, self._clock.monotonic_ns())
         if time.epoch != self._epoch:
             self._epoch = time.epoch
             self._discover(time)

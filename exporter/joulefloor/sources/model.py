@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
+from joulefloor.bounds import POSITIVE, Bounds, check_bounds
 from joulefloor.errors import Reason, SourceError
 from joulefloor.model import Batch, Channel, Measures, Reading
 from joulefloor.processors import CpuClock, kind_of_cpus
@@ -63,6 +64,18 @@ class Settings:
     #: GiB per hardware thread that the CPU's watts already contain (>= 0): about 1 in the
     #: SPECpower_ssj2008 results behind the table (0.5 to 2). 0 with watts of bare CPUs.
     gib_per_cpu_included: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no machine can draw."""
+        check_bounds(
+            self,
+            period=POSITIVE,
+            deadline=POSITIVE,
+            gib_per_cpu_included=Bounds(0.0, unit=" GiB"),
+        )
+        idle, most = self.watts_per_cpu_idle, self.watts_per_cpu_max
+        if idle is not None and most is not None and idle > most:
+            raise ValueError(f"watts_per_cpu_idle: {idle:g}W is above watts_per_cpu_max: {most:g}W")
 
 
 class Coefficients(NamedTuple):
@@ -105,7 +118,7 @@ class ModelSource:
         self._host = host
         self._clock = clock
         self._settings = settings
-        self._times = CpuClock(host)
+        self._times = host.shared(CpuClock)
         self._epoch = 0
         self._coefficients = Coefficients("", 0.0, 0.0, "")
         self._packages: dict[int, _Package] = {}
@@ -120,7 +133,7 @@ class ModelSource:
     def read(self) -> Batch:
         """Joules since the clock's zero, as far as the model knows."""
         time = self._time()
-        at_ns = self._clock.monotonic_ns()
+        at_ns = time.at_ns
         seconds = seconds_from_nanoseconds(at_ns)
         _, idle, most, _ = self._coefficients
         readings: list[Reading] = []
@@ -140,7 +153,7 @@ class ModelSource:
 
     def _time(self) -> CpuTime:
         """CPU time; CPUs that came or went change the model's numbers."""
-        time = self._times.read()
+        time = self._times.read(self, self._clock.monotonic_ns())
         if time.epoch != self._epoch:
             self._discover(time)
             self._epoch = time.epoch

@@ -5,11 +5,13 @@ Nothing is published from here: the ledger divides the energy of the components 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
+from joulefloor.bounds import POSITIVE, Bounds, check_bounds
 from joulefloor.census import Census
 from joulefloor.cgroups import Hierarchy, hierarchy
 from joulefloor.errors import Reason, SourceError
@@ -27,7 +29,7 @@ from joulefloor.units import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from joulefloor.clock import Clock
     from joulefloor.host import Host, KeptFile
@@ -39,9 +41,9 @@ WHOLE_BYTES = 512
 GROUP_BYTES = 128
 """The one number that is wanted of a group is in the first line of its file."""
 LARGEST = 2**64
-LONGEST = 20
-"""Digits of 2**64."""
-USAGE = b"usage_usec"
+USAGE = re.compile(rb"\0usage_usec (\d{1,20})\s")
+AMOUNT = re.compile(rb"\0(\d{1,20})\s*(?![^\0])")
+"""The number of each text, of 20 digits at most as 2**64 has, where texts begin with NUL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,16 @@ class Settings:
     device_period: Seconds = Seconds(10.0)
 
     def __post_init__(self) -> None:
-        """Refuse a limit that cannot be one."""
-        if self.limit < 1:
-            raise ValueError(f"limit: must be 1 or more, not {self.limit}")
+        """Refuse times that cannot work and a limit that cannot be one."""
+        check_bounds(
+            self,
+            period=POSITIVE,
+            memory_period=POSITIVE,
+            limit_period=POSITIVE,
+            deadline=POSITIVE,
+            limit=Bounds(1, unit=""),
+            device_period=POSITIVE,
+        )
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:
@@ -88,8 +97,8 @@ class Subject(NamedTuple):
     """What a source reads of control groups, for which component.
 
     `controllers`: trees of version 1 that have it, best first. `whole_file` and `whole`: use by all
-    and what was left. `files`: in version 2 and in version 1, with what makes a number of each and
-    raises ValueError when there is none.
+    and what was left. `files`: in version 2 and in version 1, with what makes numbers of their
+    texts and raises ValueError when one of them holds none.
     """
 
     name: str
@@ -98,7 +107,7 @@ class Subject(NamedTuple):
     controllers: tuple[str, ...]
     whole_file: str
     whole: Callable[[bytes], tuple[float, float]]
-    files: tuple[tuple[str, Callable[[bytes], float]], ...]
+    files: tuple[tuple[str, Callable[[Sequence[bytes]], list[float]]], ...]
 
 
 class _Line(NamedTuple):
@@ -153,8 +162,7 @@ class GroupSource:
         busy, rest = self._subject.whole(self._whole.read())
         readings = [Reading(self._busy, busy, at_ns), Reading(self._rest, rest, at_ns)]
         try:
-            texts = self._together.read()
-            uses = list(map(self._subject.files[not self._tree.unified][1], texts))
+            uses = self._subject.files[not self._tree.unified][1](self._together.read())
         except (SourceError, ValueError):
             self._together.forget()
             readings += self._read_each(taking, at_ns)
@@ -185,7 +193,7 @@ class GroupSource:
     def _number(self, file: KeptFile) -> float:
         text = file.read()
         try:
-            return self._subject.files[not self._tree.unified][1](text)
+            return self._subject.files[not self._tree.unified][1]([text])[0]
         except ValueError as error:
             raise SourceError(Reason.GARBLED, f"{file.path}: {error}: {text[:40]!r}") from None
 
@@ -263,19 +271,26 @@ def _memory_of_machine(text: bytes) -> tuple[float, float]:
     return float(sizes[0] - sizes[1]), float(sizes[1])
 
 
-def _usage(text: bytes) -> float:
+def _numbers(texts: Sequence[bytes], pattern: re.Pattern[bytes]) -> list[int]:
+    """The number in each text: all are searched at once, since there are hundreds."""
+    together = b"\0".join((b"", *texts))
+    found = pattern.findall(together)
+    if not len(found) == len(texts) == together.count(b"\0"):
+        raise ValueError("not the number that should be there")
+    return list(map(int, found))
+
+
+def _usages(texts: Sequence[bytes]) -> list[float]:
     """CPU seconds from cpu.stat, whose first line is usage_usec since Linux 4.15."""
-    key, number, _ = text.split(None, 2)
-    if key != USAGE or not number.isdigit() or len(number) > LONGEST:
-        raise ValueError("no usage_usec")
-    return seconds_from_microseconds(int(number))
+    return list(map(seconds_from_microseconds, _numbers(texts, USAGE)))
 
 
-def _amount(text: bytes) -> int:
-    number = text.strip()
-    if not number.isdigit() or len(number) > LONGEST:
-        raise ValueError("no amount")
-    return int(number)
+def _old_usages(texts: Sequence[bytes]) -> list[float]:
+    return list(map(seconds_from_nanoseconds, _numbers(texts, AMOUNT)))
+
+
+def _amounts(texts: Sequence[bytes]) -> list[float]:
+    return list(map(float, _numbers(texts, AMOUNT)))
 
 
 CPU = Subject(
@@ -286,8 +301,8 @@ CPU = Subject(
     STAT,
     _cpu_of_machine,
     (
-        ("cpu.stat", _usage),
-        ("cpuacct.usage", lambda text: seconds_from_nanoseconds(_amount(text))),
+        ("cpu.stat", _usages),
+        ("cpuacct.usage", _old_usages),
     ),
 )
 MEMORY = Subject(
@@ -297,5 +312,5 @@ MEMORY = Subject(
     ("memory",),
     MEMINFO,
     _memory_of_machine,
-    (("memory.current", _amount), ("memory.usage_in_bytes", _amount)),
+    (("memory.current", _amounts), ("memory.usage_in_bytes", _amounts)),
 )
