@@ -21,11 +21,10 @@ def main() -> None:
             from joulefloor.daemon import serve  # noqa: PLC0415  # the same
 
             try:
-                serve(options)
+                sys.exit(serve(options))
             except JoulefloorError as error:
                 sys.stderr.write(f"joulefloor: {error}\n")
                 sys.exit(UNUSABLE)
-            return
     from joulefloor.cli import main as command_line  # noqa: PLC0415  # click, not for the daemon
 
     command_line()

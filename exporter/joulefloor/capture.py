@@ -1,8 +1,9 @@
 """`joulefloor capture`: this machine as one host file, for a bug report or a new test.
 
 What is recorded is what the sources look at: they run once on a Host that remembers every path.
-Serial numbers, hardware addresses and long identifiers are masked. Names of pods are not recorded,
-since they are of folders that are only listed: a captured node of a cluster knows its pods by UID.
+Serial numbers, hardware addresses and long identifiers are masked, and so are the names that people
+gave to virtual machines and LXC containers, which stand in paths. Names of pods are not recorded: a
+captured node of a cluster knows its pods by UID.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ _IDENTIFIER = re.compile(rb"\b(?=[0-9a-f]*[a-f])[0-9a-f]{12,}\b", re.IGNORECASE)
 _LONG_LINES = re.compile(rb"^(?:intr|softirq) .*\n?", re.MULTILINE)
 _SECRET_NAMES = re.compile(r"serial|uuid|wwid|address$|asset", re.IGNORECASE)
 CAPTURE_BYTES = 1_048_576
+_DASH = r"(?:-|\\x2d)"
+_GUESTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"(machine-(?:(?:qemu|lxc){_DASH}\d+{_DASH})?)(.+)(\.scope)",
+        rf"((?:machine-)?(?:qemu{_DASH}\d+{_DASH})?)(.+)(\.libvirt-(?:qemu|lxc))",
+        r"(lxc\.(?:payload|monitor)\.)(.+)()",
+    )
+)
+"""Control groups of machines and containers: what tells their kind, their name, the rest."""
 
 
 class Recorder(Host):
@@ -93,7 +104,33 @@ def capture(root: Path, build: Callable[[Host], Iterable[Source]]) -> str:
                 entries[entry.path] = entry
     if not any(entry.kind in {EntryKind.FILE, EntryKind.HEX} for entry in entries.values()):
         raise SourceError(Reason.ABSENT, f"{root}: no file of a machine below it")
-    return render(sorted(entries.values(), key=lambda entry: entry.path))
+    aliases = _Aliases()
+    masked = (aliases.without_names(entry) for entry in entries.values())
+    return render(sorted(masked, key=lambda entry: entry.path))
+
+
+class _Aliases:
+    """Calls the guests of a machine guest1, guest2 and so on; one guest by one name throughout."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def without_names(self, entry: Entry) -> Entry:
+        """The same entry under a path, and to a target, without names."""
+        target = entry.content
+        if entry.kind is EntryKind.LINK:
+            target = os.fsencode(self._mask(os.fsdecode(target)))
+        return entry._replace(path=self._mask(entry.path), content=target)
+
+    def _mask(self, path: str) -> str:
+        return "/".join(map(self._mask_name, path.split("/")))
+
+    def _mask_name(self, name: str) -> str:
+        found = next(filter(None, (pattern.fullmatch(name) for pattern in _GUESTS)), None)
+        if found is None:
+            return name
+        before, own, after = found.groups()
+        return before + self._known.setdefault(own, f"guest{len(self._known) + 1}") + after
 
 
 def _record(host: Host, path: str) -> Iterator[Entry]:

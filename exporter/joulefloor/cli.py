@@ -6,9 +6,11 @@ command returned.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from joulefloor.sources import Source
 
     Command = Callable[..., Any]
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def _option(flag: Flag) -> Callable[[Command], Command]:
@@ -74,6 +78,12 @@ def main() -> None:
         sys.exit(UNUSABLE)
     except JoulefloorError as error:
         _give_up(error)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        # So that Python does not try, and fail, to write the rest when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up(JoulefloorError(f"standard output cannot be written: {error.strerror}"))
 
 
 def _give_up(error: JoulefloorError) -> NoReturn:
@@ -104,10 +114,10 @@ def _all_of_run(command: Command) -> Command:
 @cli.command()
 @_all_of_run
 def run(**options: Any) -> None:  # noqa: ANN401  # click hands over keywords
-    """Run the daemon until SIGTERM or Ctrl-C."""
+    """Run the daemon until SIGTERM, SIGHUP or Ctrl-C."""
     from joulefloor.daemon import serve  # noqa: PLC0415  # server code, only here
 
-    serve(flags.Options(**options))
+    raise click.exceptions.Exit(serve(flags.Options(**options)))
 
 
 @cli.command()
@@ -179,7 +189,7 @@ def capture(file: Path, rootfs: Path) -> None:
 @click.option(
     "--output.file",
     "output_file",
-    type=click.File("w"),
+    type=click.File("w", lazy=False),
     default="-",
     metavar="FILE",
     help="Where the report goes instead of standard error.",
@@ -189,7 +199,7 @@ def measure(
     config_file: Path | None,
     rootfs: Path,
     output: str,
-    output_file: Any,  # noqa: ANN401  # a lazy file of click's
+    output_file: IO[str],
     command: tuple[str, ...],
 ) -> None:
     """Run COMMAND and print the joules the machine spent; its exit code passes through."""
@@ -202,14 +212,19 @@ def measure(
     built = _build(config, rootfs)
     log = Log(clock, Severity.ERROR)
     everything = tuple(source for _, source, _ in built)
-    sampler = build_sampler(config, everything, clock, log, patience_s=0.0)
+    sampler = build_sampler(config, everything, clock, log)
     measured = spend(command, sampler, clock, config.sampling.tick)
     sampler.stop(0.5)
     text = report_json(measured) if output == "json" else report(measured)
-    if output_file.name == "<stdout>":
-        click.echo(text, err=True)
+    if output_file.name != "<stdout>":
+        try:
+            output_file.write(text + "\n")
+            output_file.flush()
+        except OSError as error:  # the command cannot be run again for it
+            click.echo(f"{output_file.name}: cannot be written: {error.strerror}", err=True)
+            click.echo(text, err=True)
     else:
-        output_file.write(text + "\n")
+        click.echo(text, err=True)
     raise click.exceptions.Exit(measured.exit_code)
 
 

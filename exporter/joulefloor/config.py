@@ -11,17 +11,36 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from joulefloor.attribution import Policy
+from joulefloor.bounds import Bounds, check_bounds
 from joulefloor.errors import ConfigError, Problem
-from joulefloor.units import Celsius, Seconds, Watts
+from joulefloor.units import ZERO_CELSIUS_IN_KELVIN, Celsius, Seconds, Watts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from joulefloor.decode import Decoder, Node
     from joulefloor.plugins import Plugin
 
 MAX_BYTES = 1_048_576
+METER_LABELS = (
+    "rapl",
+    "hsmp",
+    "amd-energy",
+    "grace",
+    "acpi",
+    "grace-module",
+    "rapl-psys",
+    "rapl-mmio",
+    "nvml",
+    "nvml-power",
+)
+"""Sources of meters that several may be of for one device, best first."""
+OTHER_LABELS = ("model", "simulated")
+COMPONENTS = ("cpu", "dram", "gpu", "tpu", "fan", "nic", "disk")
+"""What our sources and the common ones of others call the components of a machine."""
+NEAR = 0.8
+"""Likeness (0..1) from which on a name is taken for a misspelt one: rapll, cpuu, gpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +52,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuse a tick that cannot work."""
-        if not 0.1 <= self.tick <= 60:  # noqa: PLR2004  # documented bounds
-            raise ValueError(f"tick: must be between 100ms and 60s, not {self.tick:g}s")
+        check_bounds(self, tick=Bounds(0.1, 60.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +60,11 @@ class Meters:
     """Which meter is elected when several cover one device."""
 
     #: `source` labels, best first; unlisted ones follow, modelled ones always come last
-    prefer: tuple[str, ...] = (
-        "rapl",
-        "hsmp",
-        "amd-energy",
-        "grace",
-        "acpi",
-        "grace-module",
-        "rapl-psys",
-        "rapl-mmio",
-        "nvml",
-        "nvml-power",
-    )
+    prefer: tuple[str, ...] = METER_LABELS
+
+    def __post_init__(self) -> None:
+        """Refuse a label that is spelt almost as one of ours."""
+        _check_spelling("prefer", self.prefer, (*METER_LABELS, *OTHER_LABELS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,10 @@ class StaticPower:
     #: power per device of a component until a quiet minute was seen, for example {cpu: 40W}
     start: Mapping[str, Watts] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse a component that is spelt almost as one of ours."""
+        _check_spelling("start", self.start, COMPONENTS)
+
 
 @dataclass(frozen=True, slots=True)
 class Physics:
@@ -70,6 +85,11 @@ class Physics:
 
     #: heat sink temperature while no inlet or coolant sensor reads
     sink_temperature: Celsius = Celsius(25.0)
+
+    def __post_init__(self) -> None:
+        """Refuse what no heat sink has: the floor is proportional to its kelvin."""
+        above_0_kelvin = Bounds(-ZERO_CELSIUS_IN_KELVIN, unit="degC", above=True)
+        check_bounds(self, sink_temperature=above_0_kelvin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +225,31 @@ def _sources(
 def _source(decoder: Decoder, node: Node, plugin: Plugin) -> SourceConfig:
     """One source's section: `enabled` and `required` are ours, the rest is its Settings."""
     path = f"sources.{plugin.name}"
+    before = len(decoder.problems)
     entries = decoder.entries(node, path)
     flags = {"enabled": plugin.on, "required": False}
+    if len(decoder.problems) > before:  # decoding would say the same again
+        return SourceConfig(plugin.on)
     for flag in flags:
         if flag in entries:
             flags[flag] = bool(decoder.value(bool, entries[flag][1], f"{path}.{flag}"))
     settings = decoder.decode(plugin.load().settings, node, path, reserved=tuple(flags))
     return SourceConfig(flags["enabled"], flags["required"], settings)
+
+
+def _check_spelling(key: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Other names than ours may be those of another package's source.
+
+    Raises:
+        ValueError: a name is no known one, but nearly.
+    """
+    for name in given:
+        if name not in known:
+            from difflib import get_close_matches  # noqa: PLC0415  # only for what is not ours
+
+            near = get_close_matches(name, known, n=1, cutoff=NEAR)
+            if near:
+                raise ValueError(f"{key}: unknown name {name!r}; did you mean {near[0]!r}?")
 
 
 def _problem(where: str, what: str) -> ConfigError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import signal
+import threading
+from traceback import format_exception
 from typing import TYPE_CHECKING
 
 from joulefloor import __version__
@@ -33,10 +35,14 @@ if TYPE_CHECKING:
 
 STOP_S = 1.0
 """Time for the sources to end; a hung one is left behind."""
+LEDGER = "ledger"
+"""Name of the thread without which there is nothing to serve."""
+FAILED = 1
+"""Exit code when the ledger has ended by itself: what starts the daemon should do so again."""
 
 
-def serve(options: Options) -> None:
-    """Run until SIGTERM or SIGINT.
+def serve(options: Options) -> int:
+    """Run until SIGTERM, SIGINT or SIGHUP; the exit code is FAILED when a bug ended it, else 0.
 
     Raises:
         JoulefloorError: something given cannot be used; then nothing was started.
@@ -63,7 +69,7 @@ def serve(options: Options) -> None:
         telemetry_path=options.telemetry_path,
     )
     server = _open(options, pages, clock, log)
-    _run(server, sampler, log)
+    return _run(server, sampler, log)
 
 
 def _open(options: Options, pages: Pages, clock: SystemClock, log: Log) -> Server:
@@ -88,13 +94,26 @@ def _web_config(file: Path | None) -> WebConfig | None:
     return load_web_config(file)
 
 
-def _run(server: Server, sampler: Sampler, log: Log) -> None:
+def _run(server: Server, sampler: Sampler, log: Log) -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # two descriptors a pod are kept
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # not nohup's
+            signal.signal(number, lambda *_: server.stop())
+    ended: list[str] = []
+
+    def note_end(end: threading.ExceptHookArgs) -> None:
+        name = end.thread.name if end.thread else "unknown"
+        trace = "".join(format_exception(end.exc_type, end.exc_value, end.exc_traceback))
+        log.error("thread_bug", thread=name, traceback=trace)
+        ended.append(name)
+        if name == LEDGER:
+            server.stop()
+
+    threading.excepthook = note_end
     sampler.start()
     log.info("started", version=__version__, listen=" ".join(server.urls))
     server.run()
     sampler.stop(STOP_S)
     log.info("stopped")
+    return FAILED if LEDGER in ended else 0

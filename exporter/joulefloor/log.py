@@ -2,12 +2,17 @@
 
 Our own few lines instead of the standard library's logging: the daemon logs a dozen events in its
 life, from three threads, and `logging` costs 2.6 MiB of memory.
+
+A line that cannot be written at once is lost, and counted: a full disk, a reader that went away or
+one that no longer reads must not end or hold up the thread that had something to say.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import IntEnum
+from select import PIPE_BUF, POLLOUT, poll
 from threading import Lock
 from typing import TYPE_CHECKING, TextIO
 
@@ -39,8 +44,10 @@ class Log:
         self._clock = clock
         self._severity = severity
         self._as_json = as_json
-        self._stream = stream or sys.stderr
+        # None where standard error was closed: its descriptor may be somebody else's by now.
+        self._stream: TextIO | None = stream or sys.stderr
         self._lock = Lock()
+        self._lost = 0
 
     def info(self, event: str, **fields: object) -> None:
         """Normal change of state."""
@@ -61,16 +68,47 @@ class Log:
     def _write(self, severity: Severity, event: str, fields: dict[str, object]) -> None:
         if severity < self._severity:
             return
+        line = self._line(severity, event, fields)
+        with self._lock:
+            if self._lost:
+                lost: dict[str, object] = {"lines": self._lost}
+                line = self._line(Severity.WARNING, "log_lines_lost", lost) + line
+            self._lost = 0 if self._send(line) else self._lost + 1
+
+    def _line(self, severity: Severity, event: str, fields: dict[str, object]) -> str:
         row: dict[str, object] = {
             "unix_s": round(self._clock.unix_s(), 3),
             "level": severity.name.lower(),
             "event": event,
             **fields,
         }
-        line = _as_json(row) if self._as_json else _as_text(row)
-        with self._lock:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+        return (_as_json(row) if self._as_json else _as_text(row)) + "\n"
+
+    def _send(self, text: str) -> bool:
+        """Whether all of it was written without waiting."""
+        if self._stream is None:
+            return False
+        try:
+            fd = self._stream.fileno()
+        except (OSError, ValueError):  # held in memory
+            self._stream.write(text)
+            return True
+        # Past the stream's buffer, which would keep what failed for a later flush to fail on.
+        data = text.encode(errors="backslashreplace")
+        try:
+            return all(
+                _has_room(fd) and os.write(fd, data[start : start + PIPE_BUF])
+                for start in range(0, len(data), PIPE_BUF)
+            )
+        except OSError:
+            return False
+
+
+def _has_room(fd: int) -> bool:
+    """Whether PIPE_BUF bytes can be written without waiting; files always have room."""
+    poller = poll()
+    poller.register(fd, POLLOUT)
+    return any(events & POLLOUT for _, events in poller.poll(0))
 
 
 def _as_text(row: dict[str, object]) -> str:

@@ -6,15 +6,19 @@ import os
 import signal
 import subprocess
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from joulefloor import catalogue
-from joulefloor.units import NANOSECONDS_PER_SECOND
+from joulefloor.marks import ENERGIES, Mark, Meters
+from joulefloor.units import seconds_from_nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
 
     from joulefloor.clock import Clock
+    from joulefloor.marks import Key
     from joulefloor.sampler import Sampler
 
 NOT_FOUND = 127
@@ -23,19 +27,27 @@ SIGNALLED = 128
 
 
 class Spent(NamedTuple):
-    """Energy of one component over the run. `joules` >= 0, `mean_watts` over the whole run."""
+    """Energy of one component over the run.
+
+    `joules` (> 0) is what its meter counted in `metered_seconds` (> 0), the time between the
+    updates of the meter next to the start and to the end of the run; `mean_watts` is over that.
+    """
 
     level: str
     component: str
     device: str
     joules: float
+    metered_seconds: float
     mean_watts: float
     method: str
     source: str
 
 
 class Measured(NamedTuple):
-    """A run: its duration, the CPU time of the command and its children, and the energies."""
+    """A run: its duration, the CPU time of the command and its children, and the energies.
+
+    `missing`: what a reader of the energies has to know of meters that told nothing, or too little.
+    """
 
     exit_code: int
     seconds: float
@@ -47,104 +59,140 @@ class Measured(NamedTuple):
 def measure(command: Sequence[str], sampler: Sampler, clock: Clock, tick_s: float) -> Measured:
     """Run `command` and account for the energy of the machine meanwhile.
 
-    The machine is measured, not the command: what else runs is in the numbers. Meters are read
-    right before the start, each tick, and right after the end.
+    The machine is measured, not the command: what else runs is in the numbers. Every source has
+    answered, or is late, before the command starts. Meters are read right before the start, each
+    tick, and right after the end.
     """
-    _tick(sampler, clock)
+    meters = Meters(sampler, clock)
+    meters.read_all()  # opens them, which may take seconds
+    meters.read_all()
+    before = dict(meters.marks)
     started_ns = clock.monotonic_ns()
-    before = _energies(sampler)
-    try:
-        child = subprocess.Popen(command)  # noqa: S603  # running it is what the user asked for
-    except FileNotFoundError:
-        return Measured(NOT_FOUND, 0.0, 0.0, (), (f"{command[0]}: command not found",))
-    except OSError as error:
-        return Measured(NOT_EXECUTABLE, 0.0, 0.0, (), (f"{command[0]}: {error.strerror}",))
-    ended = threading.Event()
-    ticker = threading.Thread(
-        target=_tick_until, args=(ended, sampler, clock, tick_s), name="ledger", daemon=True
-    )
-    with _Interrupts():
-        ticker.start()
-        _, status, usage = os.wait4(child.pid, 0)
-    ended.set()
-    ticker.join()
-    _tick(sampler, clock)
-    seconds = (clock.monotonic_ns() - started_ns) / NANOSECONDS_PER_SECOND
+    with _Signals() as signals:
+        try:
+            child = subprocess.Popen(command)  # noqa: S603  # running it is what the user asked for
+        except FileNotFoundError:
+            return Measured(NOT_FOUND, 0.0, 0.0, (), (f"{command[0]}: command not found",))
+        except OSError as error:
+            return Measured(NOT_EXECUTABLE, 0.0, 0.0, (), (f"{command[0]}: {error.strerror}",))
+        signals.pass_on_to(child.pid)
+        with _Ticking(meters, tick_s):
+            _, status, usage = os.wait4(child.pid, 0)
+            ended_ns = clock.monotonic_ns()
+    meters.read_all()
     child.returncode = os.waitstatus_to_exitcode(status)
-    code = child.returncode if child.returncode >= 0 else SIGNALLED - child.returncode
+    spent, still = _spent(before, meters)
     return Measured(
-        code,
-        seconds,
+        child.returncode if child.returncode >= 0 else SIGNALLED - child.returncode,
+        seconds_from_nanoseconds(ended_ns - started_ns),
         usage.ru_utime + usage.ru_stime,
-        _spent(before, _energies(sampler), seconds),
-        _missing(sampler),
+        spent,
+        (*_missing(sampler, everything=not (spent or still)), *still),
     )
 
 
-class _Interrupts:
-    """While a command runs, Ctrl-C is for the command: it ends, and the report follows."""
+class _Signals:
+    """While a command runs, signals are for the command: it ends, and the report follows.
 
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Ctrl-C reaches it from the terminal; what asks only this process to end is passed on.
+    """
+
+    def __init__(self) -> None:
+        self._pid: int | None = None
+        self._came: list[int] = []
+
+    def __enter__(self) -> Self:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._before = {
+            number: signal.signal(number, self._take)
+            for number in numbers
+            if signal.getsignal(number) != signal.SIG_IGN
+        }
+        return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def pass_on_to(self, pid: int) -> None:
+        """The command has started; it gets what came before as well."""
+        self._pid = pid
+        for number in self._came:
+            os.kill(pid, number)
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            return
+        if self._pid is None:
+            self._came.append(number)
+            return
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, number)
 
 
-def _tick(sampler: Sampler, clock: Clock) -> None:
-    """Read every meter now, whether its period is over or not."""
-    now_ns = clock.monotonic_ns()
-    for runner in sampler.runners:
-        runner.due_ns = now_ns
-    sampler.tick(now_ns)
+class _Ticking:
+    """Ticks while the command runs; nobody else ticks meanwhile."""
+
+    def __init__(self, meters: Meters, tick_s: float) -> None:
+        self._meters = meters
+        self._tick_s = tick_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._tick_s):
+            self._meters.tick()
 
 
-def _tick_until(ended: threading.Event, sampler: Sampler, clock: Clock, tick_s: float) -> None:
-    while not ended.wait(tick_s):
-        sampler.tick(clock.monotonic_ns())
-
-
-_Key = tuple[str, tuple[str, ...]]
-
-
-def _energies(sampler: Sampler) -> dict[_Key, float]:
-    wanted = {catalogue.NODE_ENERGY.name, catalogue.COMPONENT_ENERGY.name}
-    return {
-        (sample.metric.name, sample.labels): sample.value
-        for sample in sampler.snapshot.samples()
-        if sample.metric.name in wanted
-    }
-
-
-def _spent(
-    before: dict[_Key, float], after: dict[_Key, float], seconds: float
-) -> tuple[Spent, ...]:
+def _spent(before: Mapping[Key, Mark], meters: Meters) -> tuple[tuple[Spent, ...], tuple[str, ...]]:
+    """Energies of the meters that moved, and what is to be known of the others."""
     rows: list[Spent] = []
-    for (name, labels), value in after.items():
-        joules = value - before.get((name, labels), 0.0)
+    notes: list[str] = []
+    for key, (joules, at_ns) in meters.marks.items():
+        name, labels = key
         if name == catalogue.NODE_ENERGY.name:
             level, (source, method), component, device = "node", labels, "node", ""
         else:
             level, (component, device, source, method) = "component", labels
-        rows.append(Spent(level, component, device, joules, joules / seconds, method, source))
-    return tuple(rows)
+        who = " ".join(filter(None, (component, device, f"({source})")))
+        start = before.get(key) or Mark(0.0, meters.first_ns[key])
+        spent, seconds = joules - start.joules, seconds_from_nanoseconds(at_ns - start.at_ns)
+        if spent <= 0 or seconds <= 0:
+            notes.append(f"{who}: did not update during the run")
+            continue
+        if key not in before:
+            notes.append(f"{who}: first read after the command had begun; its joules are too few")
+        watts = spent / seconds
+        rows.append(Spent(level, component, device, spent, seconds, watts, method, source))
+    return tuple(rows), tuple(notes)
 
 
-def _missing(sampler: Sampler) -> tuple[str, ...]:
-    """Why a meter that one would expect gave nothing."""
-    return tuple(
-        f"{health.name}: {health.reason}: {health.detail}"
-        for health in sampler.snapshot.health
-        if health.up is False
-    )
+def _missing(sampler: Sampler, *, everything: bool) -> Iterator[str]:
+    """Why a meter that one would expect gave nothing; `everything`: also those not expected."""
+    for health in sampler.snapshot.health:
+        if health.up is False or (everything and health.up is None):
+            yield f"{health.name}: {health.reason}: {health.detail}"
+            continue
+        for fault in health.faults:
+            if fault.channel is not None and fault.channel.metric in ENERGIES:
+                yield f"{health.name}: {fault.reason}: {fault.detail}"
 
 
 def report(measured: Measured) -> str:
     """The report for people."""
-    lines = [f"{'component':<12}{'device':<18}{'joules':>12}{'mean watts':>12}  method"]
+    wide = max(16, *(len(row.device) for row in measured.spent), 0)
+    head = f"{'component':<12}{'device':<{wide}}{'joules':>14}{'seconds':>12}{'mean watts':>12}"
+    lines = [f"{head}  method"]
     lines += [
-        f"{row.component:<12}{row.device:<18}{row.joules:>12.3f}{row.mean_watts:>12.3f}"
-        f"  {row.method} ({row.source})"
+        f"{row.component:<12}{row.device:<{wide}}{row.joules:>14.3f}{row.metered_seconds:>12.3f}"
+        f"{row.mean_watts:>12.3f}  {row.method} ({row.source})"
         for row in measured.spent
     ]
     if not measured.spent:

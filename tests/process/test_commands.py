@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,8 +15,12 @@ import pytest
 from joulefloor.hostfile import parse
 from joulefloor.reference import configuration, metrics
 from stack.programs import ROOT
+from stack.query import eventually
 from tests.machine import HOSTS, Machine
-from tests.process.conftest import joulefloor
+from tests.nvml.build import compiler
+from tests.nvml.scenario import FakeDriver
+from tests.patience import PATIENCE_S
+from tests.process.conftest import PROGRAM, joulefloor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +70,46 @@ def test_capture_masks_what_identifies_a_machine(tmp_path: Path) -> None:
     assert parse(text)
 
 
+def test_capture_masks_the_names_of_guests_in_paths(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    groups = "sys/fs/cgroup"
+    machine.write(f"{groups}/cgroup.controllers", "cpu memory")
+    machine.write(f"{groups}/cpu.stat", "usage_usec 100")
+    named = (
+        r"machine.slice/machine-qemu\x2d3\x2dacme\x2dpayroll.scope",
+        r"machine.slice/machine-qemu\x2d4\x2dacme\x2dweb.scope",
+        "machine.slice/machine-acme.scope",
+        "machine/acme.libvirt-qemu",
+        "lxc.payload.acme",
+        "lxc.monitor.acme",
+    )
+    for folder in named:
+        machine.write(f"{groups}/{folder}/cpu.stat", "usage_usec 100")
+    text = joulefloor("capture", "-", f"--path.rootfs={machine.root}").stdout
+    assert "acme" not in text
+    (tmp_path / "again").mkdir()
+    again = Machine(tmp_path / "again", text=text)
+    for guest in ("qemu\\x2d3\\x2dguest", "qemu\\x2d4\\x2dguest", "machine-guest", "payload.guest"):
+        assert list(again.root.rglob(f"*{guest}*/cpu.stat")), (guest, text)
+
+
+@pytest.mark.parametrize("words", [("sources",), ("--help",)])
+def test_without_room_for_the_output_it_says_so(words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123  # a device
+        ended = subprocess.run(
+            [*PROGRAM, *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "joulefloor: standard output cannot be written: No space left on device\n"
+    )
+
+
 def test_capture_of_nothing_says_so(tmp_path: Path) -> None:
     ended = joulefloor("capture", "-", f"--path.rootfs={tmp_path}")
     assert ended.returncode == 2
@@ -107,8 +154,72 @@ class TestMeasure:
         (row,) = [row for row in report["spent"] if row["device"] == "package-0"]
         assert row["joules"] == pytest.approx(100)
         assert row["method"] == "measured"
-        assert row["mean_watts"] == pytest.approx(100 / report["seconds"])
+        assert row["mean_watts"] == pytest.approx(100 / row["metered_seconds"])
+        assert row["metered_seconds"] >= report["seconds"]
+        assert any("package-1" in why and "did not update" in why for why in report["missing"])
         assert report["command_cpu_seconds"] > 0
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_to_end_is_passed_on_and_the_report_follows(
+        self, number: signal.Signals, tmp_path: Path
+    ) -> None:
+        begun = tmp_path / "begun"
+        code = f"import pathlib, signal; pathlib.Path({str(begun)!r}).touch(); signal.pause()"
+        process = subprocess.Popen(
+            [*PROGRAM, "measure", "--", sys.executable, "-c", code],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert eventually(begun.exists, within_s=PATIENCE_S)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 128 + number
+        assert f"exit code {128 + number}" in told
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+
+    def test_a_report_that_cannot_be_written_stops_it_before_the_command(
+        self, tmp_path: Path
+    ) -> None:
+        report, ran = tmp_path / "none" / "report", tmp_path / "ran"
+        ended = joulefloor("measure", f"--output.file={report}", "--", "touch", ran)
+        assert ended.returncode == 2
+        assert str(report) in ended.stderr
+        assert not ran.exists()
+
+    def test_a_report_for_which_there_is_no_room_is_told_all_the_same(self) -> None:
+        ended = joulefloor(
+            "measure", "--output.file=/dev/full", "--", sys.executable, "-c", "raise SystemExit(3)"
+        )
+        assert ended.returncode == 3
+        assert "/dev/full: cannot be written: No space left on device" in ended.stderr
+        assert "s elapsed" in ended.stderr
+
+    @pytest.mark.skipif(compiler() is None, reason="gcc compiles the fake driver")
+    def test_a_gpu_whose_driver_takes_long_to_open_is_measured_from_the_start(
+        self, tmp_path: Path
+    ) -> None:
+        """A GPU at 400 W all the time; its counter moves every 20 ms at most."""
+        driver = FakeDriver(tmp_path / "driver")
+        driver.gpu(0, "h100-sxm5").set(load=400_000)
+        driver.driver.delay("nvmlInit_v2", 1_000)
+        driver.write()
+        (tmp_path / "root").mkdir()
+        machine = Machine(tmp_path / "root", host_file="bare-vm")
+        machine.write("dev/nvidiactl", "")
+        config = tmp_path / "c.yaml"
+        config.write_text(f"sources: {{nvml: {{library_folder: {driver.folder}}}}}\n")
+        ended = joulefloor(
+            "measure", f"--config.file={config}", f"--path.rootfs={machine.root}", "--output=json",
+            "--", sys.executable, "-c", "import select; select.select([], [], [], 1)",
+        )  # fmt: skip
+        report = json.loads(ended.stderr)
+        (row,) = [row for row in report["spent"] if row["component"] == "gpu"]
+        assert row["mean_watts"] == pytest.approx(400, rel=0.1)
+        assert row["joules"] == pytest.approx(400 * row["metered_seconds"], rel=0.1)
+        assert row["metered_seconds"] > 0.9 * report["seconds"]
+        assert not any("nvml" in why for why in report["missing"])
 
     def test_a_machine_without_meters_is_modelled_and_says_so(self, tmp_path: Path) -> None:
         machine = Machine(tmp_path, host_file="vm-cloud-xeon")

@@ -95,11 +95,36 @@ def test_all_problems_are_reported_at_once_with_their_lines(file: Path) -> None:
         (b"- a\n- b\n", "expected keys and values, found a sequence"),
         (b"just words\n", "expected keys and values, found a scalar"),
         (b"sampling: {tick: 1s}\nsampling: {tick: 2s}\n", "sampling: is given twice"),
-        (b"sampling: {tick: 1ms}\n", "must be between 100ms and 60s"),
+        (b"sampling: {tick: 1ms}\n", "tick: must be 0.1s to 60s, not 0.001s"),
         (b"sampling: {tick: [1s]}\n", "expected a duration"),
         (b"meters: {prefer: rapl}\n", "expected a list, found a scalar"),
         (b"static_power: {start: {cpu: -4W}}\n", "cannot be negative"),
         (b"{}\n---\n{}\n", "is not YAML"),
+        (b"physics: {sink_temperature: -300degC}\n", "must be more than -273.15degC"),
+        (b"physics: {sink_temperature: 0K}\n", "must be more than -273.15degC"),
+        (b"static_power: {start: {cpuu: 40W}}\n", "unknown name 'cpuu'; did you mean 'cpu'?"),
+        (b"meters: {prefer: [rapll]}\n", "unknown name 'rapll'; did you mean 'rapl'?"),
+        (b"sources: {rapl: {period: 0s}}\n", "period: must be 0.1s to 30s, not 0s"),
+        (b"sources: {rapl: {period: 31s}}\n", "period: must be 0.1s to 30s, not 31s"),
+        (b"sources: {rapl: {deadline: 2s}}\n", "deadline: must be more than 0s, at most 1s"),
+        (b"sources: {rapl: {deadline: 0s}}\n", "deadline: must be more than 0s, at most 1s"),
+        (b"sources: {rapl: {limits_period: 0s}}\n", "limits_period: must be 1s or more"),
+        (b"sources: {hwmon: {period: 31s}}\n", "period: must be 0.1s to 30s"),
+        (b"sources: {hwmon: {deadline: 2s}}\n", "deadline: must be more than 0s, at most 1s"),
+        (b"sources: {sensors: {period: 0s}}\n", "period: must be 0.1s or more"),
+        (b"sources: {thermal: {deadline: 6s}}\n", "deadline: must be more than 0s, at most 5s"),
+        (
+            b"sources: {nvml: {start_deadline: 0s, power_period: 0s}}\n",
+            "start_deadline: must be more than 0s, not 0s; power_period: must be more than 0s",
+        ),
+        (
+            b"sources: {model: {watts_per_cpu_idle: 9W, watts_per_cpu_max: 3W}}\n",
+            "watts_per_cpu_idle: 9W is above watts_per_cpu_max: 3W",
+        ),
+        (
+            b"sources: {model: {gib_per_cpu_included: -1}}\n",
+            "gib_per_cpu_included: must be 0 GiB or more, not -1 GiB",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(
@@ -108,6 +133,42 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
     file.write_bytes(content)
     found = problems(file)
     assert any(says in line and str(file) in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "source", ["cpu", "links", "model", "nvml", "process", "simulated", "workloads"]
+)
+@pytest.mark.parametrize("key", ["period", "deadline"])
+def test_no_source_takes_a_time_of_0(file: Path, source: str, key: str) -> None:
+    file.write_text(f"sources: {{{source}: {{{key}: 0s}}}}\n")
+    (told,) = problems(file)
+    assert f"sources.{source}: {key}: must be more than 0s, not 0s" in told
+
+
+def test_a_number_too_large_for_any_machine_is_refused(file: Path) -> None:
+    file.write_text(f"sources: {{cpu: {{period: {'9' * 400}s}}}}\n")
+    assert "must be more than 0s, not infs" in problems(file)[0]
+
+
+def test_a_deadline_need_not_be_shortened_with_the_period(file: Path) -> None:
+    names = ("rapl", "hwmon", "sensors", "thermal")
+    file.write_text("sources:\n" + "".join(f"  {name}: {{period: 100ms}}\n" for name in names))
+    assert load(file, PLUGINS)
+
+
+def test_names_of_other_packages_meters_and_components_are_taken(file: Path) -> None:
+    file.write_text(
+        "meters: {prefer: [snmp, chiller, rapl]}\nstatic_power: {start: {cryocooler: 40W}}\n"
+    )
+    config = load(file, PLUGINS)
+    assert config.meters.prefer == ("snmp", "chiller", "rapl")
+    assert config.static_power.start == {"cryocooler": 40.0}
+
+
+@pytest.mark.parametrize("value", ["true", "[a]", "{period: 1s, period: 2s}"])
+def test_a_section_that_is_wrong_as_a_whole_is_told_once(file: Path, value: str) -> None:
+    file.write_text(f"sources: {{rapl: {value}}}\n")
+    assert len(problems(file)) == 1
 
 
 def test_a_directory_or_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -99,6 +99,26 @@ def test_psys_is_a_node_meter_and_no_component(host: Callable[[str], Machine]) -
     assert channel(source, "cpu", "package-0", "uncore").metric is PART_ENERGY
 
 
+def test_zones_over_tpmi_are_known_by_their_package_and_not_by_their_number(
+    host: Callable[[str], Machine],
+) -> None:
+    machine = host("intel-tpmi")
+    source = counters(machine)
+    batch = source.read()
+    assert not batch.faults
+    assert values(batch) == {
+        ("cpu", "package-0", "rapl", "measured"): 190_462.097,
+        ("cpu", "package-1", "rapl", "measured"): 243_075.195,
+        ("dram", "package-0", "rapl", "measured"): 6_253.54,
+        ("dram", "package-1", "rapl", "measured"): 5_977.905,
+        ("rapl-psys", "measured"): 60_293_987.0,
+    }
+    assert channel(source, "rapl-psys").wraps_at_joules == 4_294_967_295.0
+    assert channel(source, "dram", "package-0").wraps_at_joules == 262_143.32885
+    assert channel(source, "cpu", "package-0").max_watts == 2_000.0
+    assert values(limits(machine).read())["cpu", "package-1", "enforced"] == 350.0
+
+
 def test_dies_of_one_package_are_told_apart_and_may_be_twins(
     host: Callable[[str], Machine],
 ) -> None:

@@ -25,7 +25,7 @@ RESCAN_SECONDS = 60.0
 
 
 class Source(Protocol):
-    """What the sampler drives: one thread per source, so every call may block."""
+    """What the sampler drives, in threads of their own, so that every call may block."""
 
     @property
     def name(self) -> str:

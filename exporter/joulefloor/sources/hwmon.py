@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from joulefloor.bounds import POSITIVE, Bounds, check_bounds
 from joulefloor.catalogue import COMPONENT_ENERGY, COMPONENT_POWER_LIMIT, NODE_ENERGY, PART_ENERGY
 from joulefloor.chips import HWMON, find_chips, package_of_node, seats
 from joulefloor.errors import Reason, SourceError
@@ -69,14 +70,25 @@ class Settings:
 
     #: Time between two reads of the meters (0.1 s to 30 s).
     period: Seconds = Seconds(1.0)
-    #: Time after which a read of the meters is reported LATE (s, below the period).
+    #: Time after which a read of the meters is reported LATE
+    #: (> 0; at most the period, or 800ms where that is longer).
     deadline: Seconds = Seconds(0.8)
     #: Time between two reads of the power limits (1 s and more).
     limits_period: Seconds = Seconds(15.0)
-    #: Time after which a read of the power limits is reported LATE (s).
+    #: Time after which a read of the power limits is reported LATE (> 0).
     limits_deadline: Seconds = Seconds(2.0)
     #: ACPI power meters, by device, that together carry the whole machine (several PSUs).
     node_meters: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse times that cannot work."""
+        check_bounds(
+            self,
+            period=Bounds(0.1, 30.0),
+            deadline=Bounds(0.0, max(self.period, 0.8), above=True),
+            limits_period=Bounds(1.0),
+            limits_deadline=POSITIVE,
+        )
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:

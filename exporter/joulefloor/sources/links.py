@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
+from joulefloor.bounds import POSITIVE, check_bounds
 from joulefloor.errors import Reason, SourceError
 from joulefloor.host import KeptFile, parse_integer
 from joulefloor.model import Batch, Channel, Measures
@@ -49,6 +50,10 @@ class Settings:
     include_disks: tuple[str, ...] = ()
     #: Disks never read, for example "sr*".
     exclude_disks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse times that cannot work."""
+        check_bounds(self, period=POSITIVE, deadline=POSITIVE)
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from joulefloor import catalogue
+from joulefloor.bounds import POSITIVE, check_bounds
 from joulefloor.errors import Reason, SourceError
 from joulefloor.host import Host, parse_integer
 from joulefloor.model import Batch, Channel, Measures
@@ -39,6 +40,10 @@ class Settings:
     period: Seconds = Seconds(5.0)
     #: Seconds after which a read counts as late (> 0).
     deadline: Seconds = Seconds(0.5)
+
+    def __post_init__(self) -> None:
+        """Refuse times that cannot work."""
+        check_bounds(self, period=POSITIVE, deadline=POSITIVE)
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from joulefloor.bounds import POSITIVE, Bounds, check_bounds
 from joulefloor.catalogue import COMPONENT_ENERGY, COMPONENT_POWER_LIMIT, NODE_ENERGY, PART_ENERGY
 from joulefloor.errors import Reason, SourceError
 from joulefloor.filesource import FileMeter, FileSource
@@ -64,12 +65,23 @@ class Settings:
 
     #: Time between two reads of the counters (0.1 s to 30 s: the fastest ones wrap after minutes).
     period: Seconds = Seconds(1.0)
-    #: Time after which a read of the counters is reported LATE (s, below the period).
+    #: Time after which a read of the counters is reported LATE
+    #: (> 0; at most the period, or 500ms where that is longer).
     deadline: Seconds = Seconds(0.5)
     #: Time between two reads of the power limits (1 s and more).
     limits_period: Seconds = Seconds(15.0)
-    #: Time after which a read of the power limits is reported LATE (s).
+    #: Time after which a read of the power limits is reported LATE (> 0).
     limits_deadline: Seconds = Seconds(2.0)
+
+    def __post_init__(self) -> None:
+        """Refuse times that cannot work."""
+        check_bounds(
+            self,
+            period=Bounds(0.1, 30.0),
+            deadline=Bounds(0.0, max(self.period, 0.5), above=True),
+            limits_period=Bounds(1.0),
+            limits_deadline=POSITIVE,
+        )
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:

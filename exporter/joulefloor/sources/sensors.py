@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
+from joulefloor.bounds import Bounds, check_bounds
 from joulefloor.catalogue import FAN_SPEED, TEMPERATURE
 from joulefloor.chips import HWMON, find_chips, plain, seats
 from joulefloor.errors import Reason, SourceError
@@ -52,14 +53,20 @@ _GPU_SENSORS = {
 class Settings:
     """What an operator may change about temperatures and fans."""
 
-    #: Time between two reads (1 s and more; some chips take milliseconds each).
+    #: Time between two reads (0.1 s and more; some chips take milliseconds each).
     period: Seconds = Seconds(5.0)
-    #: Time after which a read is reported LATE (s, below the period).
+    #: Time after which a read is reported LATE
+    #: (> 0; at most the period, or 3s where that is longer).
     deadline: Seconds = Seconds(3.0)
     #: Whether cores and chiplets are exported beside their package.
     cores: bool = False
     #: Chips to leave alone, as patterns of their identity ("nct6775.*", "drivetemp-*").
     ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse times that cannot work."""
+        most = max(self.period, 3.0)
+        check_bounds(self, period=Bounds(0.1), deadline=Bounds(0.0, most, above=True))
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:

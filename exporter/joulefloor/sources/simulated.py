@@ -14,10 +14,12 @@ from math import cbrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor import catalogue
+from joulefloor.bounds import POSITIVE, check_bounds
 from joulefloor.curves import Curve, Wave
 from joulefloor.demo import (
     BUILDING_FACTOR,
     BUILDING_WATTS,
+    BYTES_PER_PARAMETER,
     CARBON,
     CPUS,
     DAY_SECONDS,
@@ -41,6 +43,7 @@ from joulefloor.demo import (
     SM_HERTZ,
     SOURCE,
     THROTTLE_CLOCK,
+    WRITTEN_BYTES_PER_PARAMETER,
     Machine,
     Served,
     machine,
@@ -82,7 +85,8 @@ class Settings:
     site: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a model that does not exist."""
+        """Refuse times that cannot work and a model that does not exist."""
+        check_bounds(self, period=POSITIVE, slow_period=POSITIVE, deadline=POSITIVE)
         unknown = [name for name in self.models if name not in MODELS]
         if unknown or not self.models:
             known = ", ".join(name or '""' for name in MODELS)
@@ -201,9 +205,11 @@ def _inference(model: Machine) -> Iterator[Row]:
             yield _row(catalogue.INFERENCE_TOKENS, (*labels, direction), counter)
         done = rate.scaled(operations_per_token(served) * (INPUT_TOKENS + OUTPUT_TOKENS))
         yield _row(catalogue.INFERENCE_OPERATIONS, (*labels, PRECISION), done.integral)
-        read = rate.scaled(INPUT_TOKENS * INPUT_BITS)
+        for kind, moved in bytes_per_inference(served).items():
+            yield _row(catalogue.INFERENCE_BYTES, (*labels, kind), rate.scaled(moved).integral)
+        heard = rate.scaled(INPUT_TOKENS * INPUT_BITS)
         said = rate.scaled(OUTPUT_TOKENS * OUTPUT_BITS)
-        yield _row(catalogue.INPUT_ENTROPY, labels, read.integral)
+        yield _row(catalogue.INPUT_ENTROPY, labels, heard.integral)
         yield _row(catalogue.OUTPUT_ENTROPY, (*labels, "marginal"), said.integral)
         cards = sum(card.served is served for card in model.gpus)
         batch = load.scaled(served.batch / cards)
@@ -231,6 +237,14 @@ def _building(model: Machine, site: str) -> Iterator[Row]:
 def operations_per_token(served: Served) -> float:
     """Arithmetic operations for a token of the model."""
     return OPERATIONS_PER_PARAMETER * served.parameters
+
+
+def bytes_per_inference(served: Served) -> dict[str, float]:
+    """Bytes that an inference of the model moves: weights are read once for a batch."""
+    tokens = INPUT_TOKENS + OUTPUT_TOKENS
+    written = WRITTEN_BYTES_PER_PARAMETER * served.parameters * tokens
+    weights = BYTES_PER_PARAMETER * served.parameters * OUTPUT_TOKENS / max(1.0, served.batch)
+    return {"read": weights + written, "write": written}
 
 
 def _bills(model: Machine) -> Iterator[Row]:

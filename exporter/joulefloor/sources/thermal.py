@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from joulefloor.bounds import Bounds, check_bounds
 from joulefloor.catalogue import FAN_SPEED_RATIO, TEMPERATURE, THROTTLE
 from joulefloor.chips import packages, plain
 from joulefloor.errors import Reason, SourceError
@@ -42,10 +43,16 @@ _FAN = re.compile(r"fan", re.IGNORECASE)
 class Settings:
     """What an operator may change about thermal zones."""
 
-    #: Time between two reads (1 s and more; ACPI zones take milliseconds each).
+    #: Time between two reads (0.1 s and more; ACPI zones take milliseconds each).
     period: Seconds = Seconds(5.0)
-    #: Time after which a read is reported LATE (s, below the period).
+    #: Time after which a read is reported LATE
+    #: (> 0; at most the period, or 3s where that is longer).
     deadline: Seconds = Seconds(3.0)
+
+    def __post_init__(self) -> None:
+        """Refuse times that cannot work."""
+        most = max(self.period, 3.0)
+        check_bounds(self, period=Bounds(0.1), deadline=Bounds(0.0, most, above=True))
 
 
 def build(site: Site[Settings]) -> tuple[Source, ...]:
