@@ -23,6 +23,7 @@ from dashboards.floor import (
     PER_OPERATION,
     STATIC,
     WATTS,
+    gap_of_node,
     leading,
 )
 from dashboards.models import (
@@ -200,6 +201,31 @@ OPERATING = (
     ),
 )
 
+NODES = (
+    rows(
+        {
+            "Above the sink": Query(f"log10({gap_of_node('sink')})", unit=DECADES),
+            "Above the die": Query(f"log10({gap_of_node('die')})", unit=DECADES),
+        },
+        {"instance": "Node", "component": "Component", "definition": "Definition"},
+        title="Nodes, by definition of an erased bit",
+        size=(24, 9),
+        first=("Node", "Component", "Definition", "Above the sink"),
+        sort="Node",
+        ascending=True,
+        cells={
+            "Node": {"custom.width": 180},
+            "Above the sink": {"decimals": 2},
+            "Above the die": {"decimals": 2},
+        },
+        description="Decades above k T ln 2 at the temperature of the heat sink and of the die: "
+        "power of all devices of a kind, the work of a cryocooler counted in, over the bits they "
+        "erase. arith: operations times the width of their operands; op1: operations; write and "
+        "logical: what the workloads on its accelerators write and forget, where all tell it. No "
+        "definition says how near a computer could come.",
+    ),
+)
+
 TEMPERATURES = (
     graph(
         recorded("cluster:joulefloor_floor_joules_per_bit:ratio")
@@ -292,6 +318,7 @@ SCREEN = Screen(
         Row("", GAPS),
         Row("Where the joules of an inference come from", WATERFALLS),
         Row("Operations and bits", OPERATING),
+        Row("Nodes and their floors", NODES),
         Row("The floor and its temperature", TEMPERATURES),
         Row("Heat", HEAT),
     ),

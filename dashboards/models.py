@@ -66,9 +66,12 @@ def in_words(query: Query) -> Query:
 
 
 def token_cost(boundary: str) -> str:
-    """Joules per output token of all chosen models that serve, at the boundary."""
-    power = at(POWER, boundary)
-    return f"sum({power} and {TOKENS} > 0) / sum({TOKENS} > 0 and {power})"
+    """Joules per output token at the boundary, of all chosen models that have them.
+
+    A model that does not count all its tokens has power and tokens, but not of the same work.
+    """
+    known = at(PER_TOKEN, boundary)
+    return f"sum({at(POWER, boundary)} and {known}) / sum({TOKENS} and {known})"
 
 
 def comparable_cost(boundary: str) -> str:
@@ -100,9 +103,11 @@ def _of_batch(bounds: str) -> str:
     inside = f"{recorded('model:joulefloor_batch_size:ratio').expr} {bounds}"
     power = recorded(POWER, 'boundary="node"').expr
     tokens = recorded("model:joulefloor_tokens:rate5m", 'direction="output"').expr
+    known = recorded(PER_TOKEN, 'boundary="node"').expr
     joules, made = (
-        f"sum by (model) (sum_over_time(({one} and on ({KEY}) {inside}){OVER_TIME}))"
-        for one in (f"{power} and on ({KEY}) {tokens} > 0", f"{tokens} > 0 and on ({KEY}) {power}")
+        f"sum by (model) (sum_over_time(({one} and on ({KEY}) {known} and on ({KEY}) {inside})"
+        f"{OVER_TIME}))"
+        for one in (power, tokens)
     )
     return f"{joules} / {made}"
 

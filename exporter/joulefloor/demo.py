@@ -77,6 +77,10 @@ OPERAND_BITS = 16.0
 INPUT_BITS = 3.0
 OUTPUT_BITS = 1.5
 """Entropy per token."""
+BYTES_PER_PARAMETER = 2.0
+"""Read once for each step of a batch."""
+WRITTEN_BYTES_PER_PARAMETER = 4e-4
+"""For each token: its keys and values, and what the layers hand on."""
 PUE = 1.2
 BUILDING_FACTOR = 1.12
 BUILDING_WATTS = 450.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,10 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
+from joulefloor.owners import OWNER, owner_of
 from stack.peers import start_prometheus
 from stack.processes import LOOPBACK
 from stack.query import eventually, instant
+from tests.patience import PATIENCE_S
 from tests.rulefiles import ALERTS, EXPOSITIONS, foreign_metrics
+from tests.unit.test_owners import MADE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,8 +56,14 @@ EXPECTED: Final[Mapping[str, Mapping[Key, float]]] = {
     }
     for server in ("vllm", "ray-vllm")
 } | {
-    "ray-serve": {("inferences", "Classifier", "request"): 5},
-    "ray-serve-old": {("inferences", "Classifier", "request"): 5},
+    "ray-serve": {
+        ("inferences", "Classifier", "request"): 5,
+        ("requests", "Classifier", "running"): 2,
+    },
+    "ray-serve-old": {
+        ("inferences", "Classifier", "request"): 5,
+        ("requests", "Classifier", "running"): 2,
+    },
     "sglang": {
         ("inferences", "Qwen/Qwen3-32B", "request"): 1,
         ("tokens", "Qwen/Qwen3-32B", "output"): 220,
@@ -93,8 +103,14 @@ EXPECTED: Final[Mapping[str, Mapping[Key, float]]] = {
         ("requests", "tgi", "waiting"): 2,
         ("engines", "tgi", ""): 1,
     },
-    "torchserve": {("inferences", "resnet-18", "request"): 3},
-    "kserve": {("inferences", "sklearn-iris", "request"): 2},
+    "torchserve": {
+        ("inferences", "resnet-18", "request"): 3,
+        ("server_activity", "resnet-18", ""): 0.3649,
+    },
+    "kserve": {
+        ("inferences", "sklearn-iris", "request"): 2,
+        ("server_activity", "sklearn-iris", ""): 2,
+    },
     "llamacpp": {
         ("tokens", "llamacpp", "output"): 22,
         ("tokens", "llamacpp", "input"): 24,
@@ -120,6 +136,7 @@ OPERATIONS: Final = {
     "inferences": "rate5m",
     "tokens": "rate5m",
     "server_work": "rate5m",
+    "server_activity": "rate5m",
     "entropy_bits": "rate5m",
     "requests": "sum",
     "engines": "sum",
@@ -190,10 +207,14 @@ def stored(
             folder = tmp_path_factory.mktemp(f"prometheus{major}")
             with start_prometheus(program, folder, scrape_config(address)) as peer:
                 every = "count(up == 1) == " + str(len(SAMPLES))
-                assert eventually(partial(instant, peer.url, every), within_s=30), "a sample fails"
+                seen = eventually(partial(instant, peer.url, every), within_s=PATIENCE_S)
+                assert seen, "a sample fails"
+                # Of the moment at which all were there: a later scrape may be late.
+                at_s = seen[0]["value"][0]
                 selector = '{{job="{}",__name__!~"up|scrape_.+"}}'
                 found[major] = {
-                    sample: instant(peer.url, selector.format(sample)) for sample in SAMPLES
+                    sample: instant(peer.url, selector.format(sample), at_unix_s=at_s)
+                    for sample in SAMPLES
                 }
     return found
 
@@ -245,7 +266,7 @@ def run_tester(command: Sequence[str | Path], folder: Path, test: Mapping[str, A
     file = folder / "test.yaml"
     file.write_text(yaml.safe_dump(test, sort_keys=False))
     whole = [str(part).format(file=file) for part in command]
-    done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -319,36 +340,60 @@ def test_a_renamed_metric_is_absent_and_never_a_wrong_number(
 # -- workloads ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("pod", "workload"),
-    [
-        ("vllm-llama-5d4f9c8b7-xk2lp", "vllm-llama"),
-        ("vllm-llama-7c9f8d6b54-2x4zq", "vllm-llama"),
-        ("agent-x7k2p", "agent"),
-        ("llama-3-0", "llama-3"),
-        ("deepseek-0", "deepseek-0"),
-        ("deepseek-0-1", "deepseek-0"),
-        ("deepseek-0-15", "deepseek-0"),
-        ("llama-8b", "llama-8b"),
-        ("standalone", "standalone"),
-        ("qwen-large", "qwen-large"),
-    ],
+PODS: Final = (
+    *(pod for pod, _ in MADE.values()),
+    "vllm-llama-5d4f9c8b7-xk2lp",
+    "vllm-llama-7c9f8d6b54-2x4zq",
+    "deepseek-0",
+    "deepseek-0-15",
+    "llama-8b",
+    "machine-007",
+    "batch-28937160-0-9ssjm",
+    "qwen-large",
+    "llama.service",
 )
-def test_a_workload_is_its_pod_without_the_suffixes_of_its_controller(
-    pod: str, workload: str, promtool: Program, tmp_path: Path
-) -> None:
-    series = f'torchserve{{namespace="prod",pod="{pod}",model_name="m"}}'
-    rows = [{"series": series.replace("torchserve", REQUESTS), "values": "0+30x30"}]
-    labels = f'{{workload_namespace="prod",workload="{workload}"}}'
-    check = {
-        "expr": f"round(sum by (workload_namespace, workload) ({RECORDED}), 0.001)",
-        "eval_time": AT,
-        "exp_samples": [{"labels": labels, "value": 1}],
-    }
-    run_tester([promtool.path, "test", "rules", "{file}"], tmp_path, rule_test(rows, [check]))
+
+
+def test_rules_and_daemon_have_one_notion_of_a_workload(promtool: Program, tmp_path: Path) -> None:
+    """Of servers and of holders of accelerators alike."""
+    rows = [
+        row
+        for pod in PODS
+        for row in (
+            {"series": f'{REQUESTS}{{namespace="prod",pod="{pod}",model_name="m"}}'},
+            {"series": f'{HELD},workload_namespace="prod",workload_pod="{pod}"}}'},
+        )
+    ]
+    rows = [row | {"values": "0+30x30" if REQUESTS in row["series"] else "1x30"} for row in rows]
+    owners = Counter(owner_of(pod) for pod in PODS)
+    samples = [
+        {"labels": f'{{workload_namespace="prod",workload="{owner}"}}', "value": count}
+        for owner, count in owners.items()
+    ]
+    by = "sum by (workload_namespace, workload)"
+    checks = [
+        {"expr": f"round({by} ({name}), 0.001)", "eval_time": AT, "exp_samples": samples}
+        for name in (RECORDED, "workload:joulefloor_accelerators:sum")
+    ]
+    test = rule_test(rows, checks)
+    test["rule_files"].append(str(ALERTS / "inference.yaml"))
+    run_tester([promtool.path, "test", "rules", "{file}"], tmp_path, test)
+
+
+def test_every_pattern_of_a_pod_is_that_of_the_daemon() -> None:
+    found = [
+        pattern
+        for path in (RULES, ALERTS / "inference.yaml")
+        for pattern in re.findall(
+            r'"workload", "\$1", "(?:workload_)?pod",\s+"([^"]+)"', path.read_text(encoding="utf-8")
+        )
+    ]
+    assert len(found) > len(SAMPLES)
+    assert set(found) == {OWNER}
 
 
 REQUESTS: Final = "ts_inference_requests_total"
+HELD: Final = 'joulefloor_workload_device_share_ratio{component="gpu"'
 RECORDED: Final = "workload:joulefloor_inferences:rate5m"
 
 
