@@ -30,6 +30,7 @@ from dashboards.devices import (
     PICO,
     POWER,
     SHOWN,
+    TELLING,
     TOTAL,
     USED,
     brief,
@@ -122,8 +123,8 @@ NOW = (
         unit="short",
         size=(3, 4),
         steps=NONE_IS_GOOD,
-        description="Devices that gave energy since their daemon started and give nothing now: "
-        "lost, hung, taken out or released.",
+        description="Devices that gave energy since their daemon started, or were there an hour "
+        "ago beside others that still are, and give nothing now: lost, hung, taken out, released.",
     ),
 )
 
@@ -163,7 +164,7 @@ DRAW = (
         hidden=HIDDEN,
         size=(10, 9),
         first=("Node", "Device"),
-        empty="No device needs anybody.",
+        empty="No device is known to need anybody.",
         cells={
             "Lost": named({"1": ("lost", BAD)}),
             "Errors": {"unit": "short", "decimals": 0, **cell(NONE_IS_GOOD)},
@@ -192,7 +193,8 @@ WORK = (
         size=(8, 8),
         logarithmic=True,
         description="Arithmetic operations per second by precision, from hardware activity times "
-        "the documented rate of the pipe. Devices without a known peak have none.",
+        "the documented rate of the pipe. Devices without a known peak have none, nor have those "
+        "that another exporter shows.",
     ),
     bars(
         Query(leading(POWER), SHOWN),
@@ -246,15 +248,14 @@ WORK = (
 HEAT = (
     graph(
         Query(
-            f"{rate(catalogue.THROTTLE, ACCELERATORS).by('reason').expr} "
-            f"/ scalar(count({INFO.expr}))",
+            f"{rate(catalogue.THROTTLE, ACCELERATORS).by('reason').expr} / scalar({TELLING})",
             "{{reason}}",
         ),
         title="Held back, by reason",
         unit="percentunit",
         size=(8, 9),
         description="Share of the time in which the devices were held back, by reason, as a mean "
-        "of all devices. Reasons overlap: do not add them.",
+        "of all devices that tell. Reasons overlap: do not add them.",
     ),
     graph(
         CELSIUS.by("sensor", operation="max").named("{{sensor}}, hottest"),

@@ -73,10 +73,11 @@ TRUST = (
         size=(7, 8),
         first=("Capability", "State", "Devices"),
         sort="Devices",
-        empty="Every device tells everything.",
+        empty="Nothing is known to be missing.",
         cells={"Capability": {"custom.width": 165}},
         description="Capabilities that the driver does not give, and for how many devices: "
-        "unsupported, denied, or unknown_peak. Panels leave these devices out.",
+        "unsupported, denied, or unknown_peak. Panels leave these devices out. Other exporters "
+        "than joulefloor say nothing of this.",
     ),
 )
 
@@ -95,7 +96,7 @@ SHARING = (
         first=("Device", "Instance or process", "Of the device"),
         sort="Device",
         ascending=True,
-        empty="No device is divided.",
+        empty="No device is known to be divided.",
         cells={
             "Power": {"unit": "watt"},
             "Of the device": {"unit": "percentunit", "decimals": 0},

@@ -46,6 +46,8 @@ OF_LIMIT: Final = f"{POWER} / ignoring (limit) ({LIMIT.expr} > 0)"
 CELSIUS: Final = level(catalogue.TEMPERATURE, ACCELERATORS)
 MARGIN: Final = level(catalogue.TEMPERATURE_MARGIN, ACCELERATORS)
 HELD: Final = rate(catalogue.THROTTLE, f'reason=~".*(thermal|power).*",{ACCELERATORS}')
+TELLING: Final = f"count(group by ({DEVICE}) ({rate(catalogue.THROTTLE, ACCELERATORS).expr}))"
+"""How many devices say for how long they are held back: by power from the start, if at all."""
 BUSY: Final = level(catalogue.UTILIZATION, f'engine="busy",{ACCELERATORS}')
 USED: Final = level(catalogue.MEMORY, f'state="used",{ACCELERATORS}')
 TOTAL: Final = level(catalogue.MEMORY, f'state="total",{ACCELERATORS}')
@@ -58,8 +60,15 @@ FANS: Final = (
     f"{level(catalogue.FAN_SPEED_RATIO).expr} * on ({NODE}, device) group_left (component) "
     f"max by ({DEVICE}) ({INFO.expr})"
 )
-LOST: Final = f"{JOULES} unless on ({DEVICE}) {INFO.expr} unless on ({DEVICE}) {PARTS.expr}"
-"""The counter of a device that is gone holds; its gauges and its name are absent."""
+LOST: Final = (
+    f"({JOULES} or group by ({DEVICE}) ({INFO.expr} offset 1h) "
+    f"and on ({NODE}, component) {PARTS.expr}) "
+    f"unless on ({DEVICE}) {INFO.expr} unless on ({DEVICE}) {PARTS.expr}"
+)
+"""The counter of a device that is gone holds; its gauges and its name are absent.
+
+Of other exporters' devices the counter goes too: there, as for the alert, the hour's memory tells.
+"""
 ALTERNATE: Final = rate(
     catalogue.ALTERNATE_ENERGY, f'level="component",method!="modelled",{ACCELERATORS}'
 )

@@ -19,6 +19,8 @@ SCHEMA_VERSION: Final = 39
 TAG: Final = "joulefloor"
 FIRING: Final = f'ALERTS{{alertname=~"Joulefloor.*",alertstate="firing",severity!="info",{SCOPE}}}'
 """Alerts of severity info explain numbers, often for days."""
+KNOWN: Final = f'__name__=~"{catalogue.BUILD_INFO.name}|node:joulefloor_it_power_watts:sum"'
+"""Series that tell which machines there are; of another exporter's, rules record the second."""
 ALERTS: Final = f"{FIRING} unless {FIRING} offset 2m"
 """Where alerts begin. Marked as long as they fire, a dozen of them would cover every graph."""
 
@@ -91,7 +93,6 @@ def _placed(rows: Sequence[Row]) -> list[dashboard.Panel | dashboard.RowPanel]:
 
 
 def _variables() -> list[dashboard.VariableModel]:
-    known = catalogue.BUILD_INFO.name
     return [
         dashboard.VariableModel(
             type_val=dashboard.VariableType.DATASOURCE,
@@ -100,9 +101,9 @@ def _variables() -> list[dashboard.VariableModel]:
             query="prometheus",
             refresh=dashboard.VariableRefresh.ON_DASHBOARD_LOAD,
         ),
-        choice("cluster", "Cluster", f"label_values({known}, cluster)"),
-        choice("job", "Job", f"label_values({known}{{{CLUSTER}}}, job)"),
-        choice("instance", "Node", f'label_values({known}{{{CLUSTER},job=~"$job"}}, instance)'),
+        choice("cluster", "Cluster", f"label_values({{{KNOWN}}}, cluster)"),
+        choice("job", "Job", f"label_values({{{KNOWN},{CLUSTER}}}, job)"),
+        choice("instance", "Node", f'label_values({{{KNOWN},{CLUSTER},job=~"$job"}}, instance)'),
     ]
 
 

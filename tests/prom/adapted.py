@@ -46,8 +46,8 @@ class Target(NamedTuple):
 TARGETS: Final[Mapping[str, Target]] = {
     "dcgm": Target(
         {"instance": "10.0.0.5:9400", "pod": "dcgm-x7", "namespace": "gpu", "container": "dcgm"},
-        # Shared by two pods, cut into two MIG instances: each board counts once.
-        Watts("old-names", gpu=300 + 200),
+        # Shared by pods (with and without the label vgpu) or cut: each board counts once.
+        Watts("old-names", gpu=300 + 200 + 27),
     ),
     "dcgm_46": Target(
         {"instance": "10.0.0.6:9400", "hostname": "10.0.0.6", "pod": "dcgm-x8"},
@@ -161,9 +161,9 @@ def scrape_config(addresses: Mapping[str, str]) -> dict[str, object]:
     return {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
 
 
-def series_of(url: str) -> list[dict[str, str]]:
+def series_of(url: str, at_unix_s: float) -> list[dict[str, str]]:
     """Labels and, as `value`, the value of every series that came from a target."""
-    found = instant(url, '{job=~".+",__name__!~"up|scrape_.*|node_scrape_.*"}')
+    found = instant(url, '{job=~".+",__name__!~"up|scrape_.*|node_scrape_.*"}', at_unix_s=at_unix_s)
     return sorted(
         (series["metric"] | {"value": series["value"][1]} for series in found),
         key=lambda series: sorted(series.items()),

@@ -19,6 +19,7 @@ import yaml
 from joulefloor import catalogue
 from stack.peers import rule_files, start_prometheus
 from stack.query import eventually, instant
+from tests.patience import PATIENCE_S
 from tests.prom.adapted import (
     REAL,
     SAMPLES,
@@ -29,6 +30,7 @@ from tests.prom.adapted import (
     series_of,
     serving_samples,
 )
+from tests.prom.adapted_devices import COUNTED, DEVICES, DRIVERS, JOB
 from tests.prom.required import require
 from tests.rulefiles import ALERTS, RULE_FILES, recorded_names, seconds
 
@@ -50,6 +52,10 @@ COUNTER: Final = re.compile(
 """What counts joules, whatever type its exporter declares."""
 STEP_S: Final = 30
 STEPS: Final = 40
+CHECKED_AT: Final = 20
+"""The step at which values are looked at: ten minutes."""
+GAIN: Final = 1 / 1000
+"""By how much of its first value a counter grows in a step."""
 
 
 # -- what Prometheus makes of their text ----------------------------------------------------------
@@ -70,16 +76,19 @@ def stored(
             for major, program in ((2, prometheus2), (3, prometheus3))
         }
         complete = f"count(up == 1) == {len(TARGETS)}"
-        for peer in peers.values():
-            seen = eventually(partial(instant, peer.url, complete), within_s=30)
+        found = {}
+        for major, peer in peers.items():
+            seen = eventually(partial(instant, peer.url, complete), within_s=PATIENCE_S)
             assert seen, instant(peer.url, "up")
-        return {major: series_of(peer.url) for major, peer in peers.items()}
+            # Of the moment at which all were there: a later scrape may be late.
+            found[major] = series_of(peer.url, seen[0]["value"][0])
+        return found
 
 
 def as_input(series: Mapping[str, str]) -> dict[str, object]:
     """Let the sample go on for twenty minutes: counters run, gauges stay."""
     name, value = series["__name__"], float(series["value"])
-    step = value / 1000 if COUNTER.fullmatch(name) else 0
+    step = value * GAIN if COUNTER.fullmatch(name) else 0
     keys = sorted(series.keys() - {"__name__", "value"})
     labels = ",".join(f'{key}="{series[key]}"' for key in keys)
     return {"series": f"{name}{{{labels}}}", "values": f"{value:.6f}+{step:.9f}x{STEPS}"}
@@ -91,15 +100,14 @@ def as_input(series: Mapping[str, str]) -> dict[str, object]:
 def labels_of(target: Target, **more: str) -> str:
     """Labels of a recorded series of that target's machine, in PromQL."""
     of_target = {key: target.labels[key] for key in ("cluster", "rack") if key in target.labels}
-    labels = of_target | {"instance": target.watts.machine, "job": "joulefloor-adapters"} | more
-    return "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
+    return selector(of_target | {"instance": target.watts.machine, "job": JOB} | more)
 
 
 def check(name: str, samples: Mapping[str, float]) -> dict[str, object]:
-    """Every series of that name, no more and no fewer, to a thousandth of a watt."""
+    """Every series of that name, no more and no fewer, to a thousandth of its unit."""
     return {
         "expr": f"round({name}, 0.001)",
-        "eval_time": "10m",
+        "eval_time": f"{CHECKED_AT * STEP_S}s",
         "exp_samples": [
             {"labels": labels, "value": round(value, 3)} for labels, value in samples.items()
         ],
@@ -130,14 +138,31 @@ def checks() -> list[dict[str, object]]:
     ]
 
 
-def rule_test(stored: list[dict[str, str]]) -> dict[str, Any]:
+def device_checks() -> list[dict[str, object]]:
+    """Every series of every GPU and every driver; each metric of the rules at least once."""
+    wanted: dict[str, dict[str, float]] = {name: {} for name in DEVICE_METRICS}
+    for device in DEVICES:
+        for metric, labels, value in device.series():
+            ran = 1 + CHECKED_AT * GAIN if metric == COUNTED else 1
+            wanted[metric][selector(labels)] = value * ran
+    for machine, (vendor, version) in DRIVERS.items():
+        labels = {"instance": machine, "job": JOB, "vendor": vendor, "version": version}
+        wanted[catalogue.DRIVER_INFO.name][selector(labels)] = 1
+    return [check(metric, samples) for metric, samples in wanted.items()]
+
+
+def selector(labels: Mapping[str, str]) -> str:
+    return "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
+
+
+def rule_test(stored: list[dict[str, str]], expected: list[dict[str, object]]) -> dict[str, Any]:
     """Compose the promtool test of all samples at once."""
     series = [as_input(labels) for labels in stored]
     interval = f"{STEP_S}s"
     return {
         "rule_files": [str(path) for path in (RECORDING, *FILES)],
         "evaluation_interval": interval,
-        "tests": [{"interval": interval, "input_series": series, "promql_expr_test": checks()}],
+        "tests": [{"interval": interval, "input_series": series, "promql_expr_test": expected}],
     }
 
 
@@ -189,13 +214,27 @@ def test_both_lines_of_prometheus_store_the_same_of_every_exporter(
 def test_each_exporter_gives_the_watts_of_its_machine(
     stored: dict[int, list[dict[str, str]]], promtool: Program, tmp_path: Path
 ) -> None:
-    completed(promtool.path, "test", "rules", written(rule_test(stored[3]), tmp_path))
+    completed(promtool.path, "test", "rules", written(rule_test(stored[3], checks()), tmp_path))
 
 
-def test_victoriametrics_finds_the_same_watts(
+def test_each_exporter_gives_the_series_of_its_gpus(
+    stored: dict[int, list[dict[str, str]]], promtool: Program, tmp_path: Path
+) -> None:
+    document = rule_test(stored[3], device_checks())
+    completed(promtool.path, "test", "rules", written(document, tmp_path))
+
+
+def test_victoriametrics_finds_the_same_watts_and_the_same_gpus(
     stored: dict[int, list[dict[str, str]]], vmalert: Program, tmp_path: Path
 ) -> None:
-    run_vmalert_tool(vmalert, rule_test(stored[3]), tmp_path)
+    run_vmalert_tool(vmalert, rule_test(stored[3], [*checks(), *device_checks()]), tmp_path)
+
+
+def test_series_of_gpus_have_the_labels_of_the_daemon() -> None:
+    declared = {metric.name: {*metric.labels} for metric in catalogue.METRICS}
+    for device in DEVICES:
+        for metric, labels, _ in device.series():
+            assert labels.keys() - {"job", "instance"} == declared[metric], metric
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
@@ -208,7 +247,9 @@ def test_election_is_the_same_on_victoriametrics(
     vmalert: Program, tmp_path: Path, file: Path
 ) -> None:
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    document["rule_files"] = [str(RECORDING), str(ELECT)]
+    document["rule_files"] = [
+        str((file.parent / name).resolve()) for name in document["rule_files"]
+    ]
     run_vmalert_tool(vmalert, document, tmp_path)
 
 
@@ -235,6 +276,10 @@ def groups() -> list[dict[str, Any]]:
 
 
 RULES: Final[list[dict[str, Any]]] = [rule for group in groups() for rule in group["rules"]]
+DEVICE_METRICS: Final = sorted(
+    {rule["record"] for rule in RULES} & {metric.name for metric in catalogue.METRICS}
+)
+"""What the daemon exports of each GPU, and these rules record."""
 each_rule = pytest.mark.parametrize(
     "rule", RULES, ids=lambda rule: "-".join((rule["record"], *rule.get("labels", {}).values()))
 )
@@ -266,10 +311,13 @@ def test_groups_are_small_bounded_and_regular() -> None:
 
 @each_rule
 def test_recorded_names_say_level_metric_and_operations(rule: dict[str, Any]) -> None:
+    if rule["record"] in DEVICE_METRICS:
+        assert rule["labels"]["job"] == JOB, "or the daemon's own series would be overwritten"
+        return
     level, metric, operations = rule["record"].split(":")
-    assert level == "node"
+    assert level in {"node", "device"}
     assert re.fullmatch(r"joulefloor_[a-z_]+[a-z]", metric)
-    assert re.fullmatch(r"(sum|max|rate|increase)(\d+[mh])?", operations)
+    assert re.fullmatch(r"(sum|max|group|rate|increase)(\d+[mh])?", operations)
 
 
 @each_rule
@@ -294,7 +342,7 @@ def test_expressions_stay_cheap_and_portable(rule: dict[str, Any]) -> None:
 FOREIGN: Final = re.compile(r"\b((?:DCGM_FI|nvidia_smi|gpu|kepler|scaph|ceems|node)_\w+)")
 MADE: Final = frozenset(
     {"cluster", "rack", "job", "instance", "node", "machine", "component", "source", "method"}
-    | {"exported_hostname", "exported_instance"}
+    | {"exported_hostname", "exported_instance", "address", "model", "version", "error"}
 )
 """Labels that targets, Prometheus or the adapters themselves set."""
 
@@ -343,7 +391,7 @@ def test_energy_knows_how_often_power_is_recorded() -> None:
         for rule in group["rules"]
         if rule["record"] == "node:joulefloor_it_power_watts:sum"
     }
-    (energy,) = (rule["expr"] for rule in RULES if "energy" in rule["record"])
+    (energy,) = (rule["expr"] for rule in RULES if "it_energy" in rule["record"])
     assert seconds(interval) == STEP_S
     assert f"* {STEP_S}" in energy
     assert str(3600 // STEP_S) in energy
