@@ -35,7 +35,9 @@ HOLDERS = recorded("workload:joulefloor_boundary_power_watts:sum", 'boundary="de
 HELD = f"sum by (cluster, workload_namespace) ({HOLDERS.expr})"
 REQUESTS = recorded("model:joulefloor_requests:sum")
 UNKNOWN = f"({TOKENS} > 0 or {INFERENCES} > 0) unless on (cluster, model) {at(POWER, 'device')} > 0"
-BILLED = f"({widest(POWER)}) and {TOKENS} > 0"
+BILLED = f"({widest(POWER)}) and ({widest(PER_TOKEN)})"
+PUE = recorded("cluster:joulefloor_pue:ratio").by("cluster", "pue_source")
+PUE_OF_MONTH = recorded("site:joulefloor_pue:ratio30d").by("cluster", "site")
 FEW_IS_GOOD = ((None, GOOD), (1, WARN))
 WATTS_IS_BAD = ((None, GOOD), (50, WARN))
 PER_MILLION = "suffix: per Mtoken"
@@ -169,13 +171,17 @@ WHERE = (
         "that have both boundaries. It is comparable between sites where joules are not.",
     ),
     graph(
-        recorded("cluster:joulefloor_pue:ratio").by("cluster", "pue_source"),
+        Query(
+            f'{PUE.expr} or label_replace({PUE_OF_MONTH.expr}, "pue_source", "of 30 days", "", "")',
+            "{{cluster}} {{pue_source}} {{site}}",
+        ),
         title="PUE in use",
         unit="suffix: times",
         size=(7, 9),
         minimum=1,
         description="What joules at pool are multiplied with for the facility. It says whether it "
-        "was measured or configured.",
+        "was measured (of the last hour) or configured. Of 30 days: what the site took over what "
+        "its machines took, of the hours of the last 30 days in which both were metered.",
     ),
     graph(
         IDLE.by("model"),

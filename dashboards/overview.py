@@ -28,8 +28,9 @@ NONE_IS_GOOD = ((None, GOOD), (1, WARN))
 BELOW_ZERO = ((None, PLAIN), (-1e9, BAD), (0, PLAIN))
 HOURS = "(1 / 3600)"
 """Joules to watt-hours."""
-DAY = "[24h:5m]) * 300 / 3600"
-"""Watts over five minutes, every five minutes, times 300 s: joules; over 3600: watt-hours."""
+LAST_HOUR = recorded("node:joulefloor_it_energy_joules:increase1h")
+BEFORE = "[23h:1m] offset 57m30s"
+"""The 23 hours before the last: a mean over five minutes stands for the middle of them."""
 NODE_LABELS = {"instance": "Node", "cluster": "Cluster"}
 
 NOW = (
@@ -48,11 +49,14 @@ NOW = (
         " The table below has those of severity info too.",
     ),
     number(
-        Query(f"sum(sum_over_time({POWER.expr}{DAY}) or sum({POWER.expr}) / 12"),
+        Query(
+            f"sum({LAST_HOUR.expr} or sum_over_time({POWER.total().expr}{BEFORE}) * 60) * {HOURS}"
+        ),
         title="Energy, last 24 h",
         unit="watth",
-        description="Energy of all chosen nodes in the last 24 hours, from their joules counters. "
-        "Before the first full five minutes: what five minutes at the present power take.",
+        description="Energy of all chosen nodes in the last 24 hours, or since they are watched: "
+        "that of the last hour, as in the table of nodes, and what they took before it. Both come "
+        "from their joules counters.",
     ),
     number(
         Query(f"sum({MEASURED.expr} * {POWER.expr}) / sum({POWER.expr})"),
@@ -197,7 +201,7 @@ NODES = (
     rows(
         {
             "IT power": Query(f"topk(50, {POWER.expr})"),
-            "Energy 1 h": recorded("node:joulefloor_it_energy_joules:increase1h").times(HOURS),
+            "Energy 1 h": LAST_HOUR.times(HOURS),
             "Not metered": recorded("node:joulefloor_unmetered_power_watts:diff"),
             "Static": recorded("node:joulefloor_static_power_watts:sum"),
             "Measured": MEASURED,

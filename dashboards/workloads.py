@@ -29,7 +29,8 @@ DEVICE: Final = "cluster, job, instance, component, device"
 COST: Final = "($price) / 3.6e6"
 """Joules to money: 3.6 MJ are a kilowatt-hour."""
 HOURS_OF_MONTH: Final = "730"
-STEPS: Final = "[$__range:5m]"
+MIDDLES: Final = "[$__range:1m] offset -150s"
+"""A mean over five minutes stands for the middle of them; what follows the last is the last."""
 MOST: Final = 30
 IDLE_BELOW: Final = "0.01"
 
@@ -39,13 +40,19 @@ def power(*matchers: str) -> Query:
     return recorded(POWER_NAME, ",".join((*matchers, NAMESPACE)))
 
 
-def energy(watts: Query) -> Query:
-    """Joules in the chosen time, from recorded watts, which are means over five minutes.
+def energy(watts: Query, of_hour: Query) -> Query:
+    """Joules in the chosen time (of five minutes or more), from recorded watts.
 
-    Of what is too young for that: what five minutes at its present power take.
+    These are means over five minutes. The last of them alone is all that a younger workload took,
+    and no hour is less than the last one.
     """
-    expr = f"sum_over_time({watts.expr}{STEPS}) * 300 or {watts.expr} * 300"
-    return Query(f"({expr})", watts.legend, "joule")
+    found = {
+        "all": f"sum_over_time({watts.expr}{MIDDLES}) * 60",
+        "last": f"{watts.expr} * 300",
+        "hour": f"{of_hour.expr} * ($__range_s >= bool 3600) > 0",
+    }
+    kinds = (f'label_replace({one}, "kind", "{kind}", "", "")' for kind, one in found.items())
+    return Query(f"max without (kind) ({' or '.join(kinds)})", watts.legend, "joule")
 
 
 def _greyed(panel: dashboard.Panel) -> dashboard.Panel:
@@ -63,6 +70,8 @@ METERED = recorded("cluster:joulefloor_component_power_watts:sum")
 OWNER_WATTS = rate(catalogue.OWNER_ENERGY, NAMESPACE)
 MODEL_WATTS = recorded("workload:joulefloor_power_watts:sum", NAMESPACE)
 OWNER_JOULES = gain(catalogue.OWNER_ENERGY, NAMESPACE)
+KIND = ("workload_namespace", "workload_kind")
+CHOSEN = energy(ALL.by(*KIND), HOUR.by(*KIND))
 BY_NAMESPACE = f"sum by (workload_namespace) ({THEIRS.expr})"
 SHARE = level(catalogue.WORKLOAD_DEVICE_SHARE, f"{ACCELERATORS},{NAMESPACE}").expr
 HELD = f"max without (division) ({SHARE})"
@@ -186,8 +195,8 @@ NAMESPACES = (
             "Accelerators": power(ACCELERATORS),
             "Static": STATIC,
             "Energy 1 h": HOUR,
-            "Energy": energy(ALL),
-            "Cost": energy(ALL).times(COST),
+            "Energy": CHOSEN,
+            "Cost": CHOSEN.times(COST),
         },
         {"workload_namespace": "Namespace", "workload_kind": "Kind"},
         title="Namespaces",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHART: Final = ROOT / "helm" / "joulefloor"
 RELEASE: Final = "watts"
+LONGEST_S: Final = 600.0
 NAMESPACE: Final = "energy"
 Manifest = dict[str, Any]
 
@@ -42,7 +43,7 @@ class Helm:
             check=False,
             env=os.environ | own,
             text=True,
-            timeout=120,
+            timeout=LONGEST_S,
         )
 
     def done(self, *arguments: object) -> str:

@@ -94,7 +94,7 @@ def _download(requirement: str, folder: Path) -> Path:
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", *arguments, "-q", "--disable-pip-version-check"]
     for attempt in range(1, _TRIES + 1):
-        done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=300)
+        done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=900)
         if done.returncode == 0:
             return
         if attempt == _TRIES:

@@ -56,6 +56,16 @@ def test_the_host_is_mounted_read_only(name: str, helm4: Helm) -> None:
             assert all(mount["readOnly"] for mount in container_of(one)["volumeMounts"])
 
 
+def test_a_probe_may_be_given_or_taken_away(helm: Helm) -> None:
+    given = {"exec": {"command": ["python", "-c", "pass"]}}
+    manifests = helm.render(CHART, {"readinessProbe": given}, "--set", "livenessProbe=null")
+    container = container_of(only(manifests, "DaemonSet"))
+    assert "livenessProbe" not in container
+    assert container["readinessProbe"] == given | {"periodSeconds": 10, "timeoutSeconds": 5}
+    without = helm.render(CHART, {"livenessProbe": None, "readinessProbe": None})
+    assert not [key for key in container_of(only(without, "DaemonSet")) if "Probe" in key]
+
+
 def test_rapl_is_left_alone_unless_asked_for(helm4: Helm) -> None:
     pod = pod_of(only(helm4.render(CHART), "DaemonSet"))
     assert pod["securityContext"]["runAsUser"] == 65534

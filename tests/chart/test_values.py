@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,13 +13,12 @@ from tests.chart.helm import CHART
 from tests.chart.values_table import README, document
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.chart.helm import Helm
 
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 
+PROXY = Path(__file__).parent / "values" / "proxy.yaml"
 WRONG = {
     "unknown": {"rapll": {"mode": "root"}},
     "mistyped": {"rapl": {"modus": "root"}},
@@ -29,6 +29,7 @@ WRONG = {
     "job": {"monitor": {"job": "energy"}},
     "label": {"podLabels": {"racks": 4}},
     "timing": {"livenessProbe": {"period": 3}},
+    "probe": {"readinessProbe": {"grpc": {"port": 13806}}},
     "nested": {"facility": {"replicas": 2}},
 }
 
@@ -85,6 +86,50 @@ def test_a_service_monitor_without_a_service_is_refused(helm: Helm) -> None:
         "service": {"enabled": False},
     }
     assert "service.enabled" in helm.refusal(CHART, values)
+
+
+IGNORED_ELSEWHERE = {
+    "alert": (
+        {"prometheusRule": {"enabled": True, "disabledAlerts": ["JoulefloorTargetDwn"]}},
+        "prometheusRule.disabledAlerts: there is no alert JoulefloorTargetDwn in the chart",
+    ),
+    "probe": (
+        {"webConfig": {"probe": "https"}},
+        "name its secret in webConfig.secretName",
+    ),
+    "headers": (
+        {"webConfig": {"probeHeaders": [{"name": "Authorization", "value": "Basic x"}]}},
+        "name its secret in webConfig.secretName",
+    ),
+    "headers-of-tcp": (
+        {"webConfig": {"secretName": "web", "probeHeaders": [{"name": "A", "value": "b"}]}},
+        "webConfig.probeHeaders are sent only with webConfig.probe: https or http",
+    ),
+    "two-probes": (
+        {"livenessProbe": {"exec": {"command": ["true"]}, "httpGet": {"port": 13806}}},
+        "livenessProbe: exec or httpGet, not both",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "sentence"), IGNORED_ELSEWHERE.values(), ids=IGNORED_ELSEWHERE)
+def test_what_would_have_no_effect_is_refused_in_one_sentence(
+    values: dict[str, Any], sentence: str, helm: Helm
+) -> None:
+    (line,) = [line for line in helm.refusal(CHART, values).splitlines() if "Error:" in line]
+    assert line.endswith(sentence)
+
+
+def test_an_alert_left_out_may_be_named_where_alerts_are_off(helm4: Helm) -> None:
+    rule = {"enabled": True, "alerts": False, "disabledAlerts": ["JoulefloorTargetDown"]}
+    assert helm4.render(CHART, {"prometheusRule": rule})
+
+
+def test_the_readme_shows_a_proxy_that_is_tested() -> None:
+    values = yaml.safe_load(PROXY.read_text())
+    shown = next(one for one in README.read_text().split("```") if "listenHost: 127.0.0.1" in one)
+    values["monitor"].pop("enabled")
+    assert yaml.safe_load(shown) == values
 
 
 def test_notes_say_what_is_missing_and_how_to_get_it(helm4: Helm) -> None:

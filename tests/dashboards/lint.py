@@ -141,7 +141,8 @@ def _labels(expr: str, known: Known) -> frozenset[str]:
 
 
 def _plain(expr: str) -> str:
-    numbers = {"$__rate_interval": "1m", "$__interval": "1m", "$__range": "1h", "$price": "1"}
+    numbers = {"$__rate_interval": "1m", "$__interval": "1m", "$__range_s": "3600"}
+    numbers |= {"$__range": "1h", "$price": "1"}
     for name, number in numbers.items():
         expr = expr.replace(name, number)
     return expr

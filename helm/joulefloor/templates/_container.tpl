@@ -40,16 +40,11 @@
   {{- end }}
   ports:
     - {name: metrics, containerPort: {{ int $values.web.port }}, protocol: TCP}
-  livenessProbe:
-    {{- include "joulefloor.probe" (dict "values" $values "path" "/healthz") | nindent 4 }}
-    {{- toYaml $values.livenessProbe | nindent 4 }}
-  readinessProbe:
-    {{- include "joulefloor.probe" (dict "values" $values "path" "/readyz") | nindent 4 }}
-    {{- toYaml $values.readinessProbe | nindent 4 }}
-  {{- with $values.startupProbe }}
-  startupProbe:
-    {{- include "joulefloor.probe" (dict "values" $values "path" "/readyz") | nindent 4 }}
-    {{- toYaml . | nindent 4 }}
+  {{- range $name, $path := dict "livenessProbe" "/healthz" "readinessProbe" "/readyz" "startupProbe" "/readyz" }}
+  {{- with index $values $name }}
+  {{ $name }}:
+    {{- include "joulefloor.probe" (dict "values" $values "name" $name "path" $path "given" .) | nindent 4 }}
+  {{- end }}
   {{- end }}
   {{- with $pod.resources }}
   resources:
@@ -81,12 +76,23 @@
     {{- end }}
 {{- end -}}
 
-{{- /* Where a probe asks; its timing follows. */ -}}
+{{- /* A probe: what is given, and where it asks unless that is given too. */ -}}
 {{- define "joulefloor.probe" -}}
 {{- $web := .values.webConfig -}}
-{{- if and $web.secretName (eq $web.probe "tcp") -}}
+{{- if and (not $web.secretName) (or (ne $web.probe "tcp") $web.probeHeaders) -}}
+{{- fail "webConfig.probe and webConfig.probeHeaders say how probes pass a web configuration: name its secret in webConfig.secretName" -}}
+{{- end -}}
+{{- if and (eq $web.probe "tcp") $web.probeHeaders -}}
+{{- fail "webConfig.probeHeaders are sent only with webConfig.probe: https or http" -}}
+{{- end -}}
+{{- if and .given.exec .given.httpGet -}}
+{{- fail (printf "%s: exec or httpGet, not both" .name) -}}
+{{- end -}}
+{{- toYaml .given -}}
+{{- if not (or .given.exec .given.httpGet) -}}
+{{- if and $web.secretName (eq $web.probe "tcp") }}
 tcpSocket: {port: metrics}
-{{- else -}}
+{{- else }}
 httpGet:
   path: {{ .path }}
   port: metrics
@@ -97,5 +103,6 @@ httpGet:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- end }}
+{{- end -}}
 {{- end -}}
 {{- end -}}
