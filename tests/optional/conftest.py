@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.prom.conftest import prometheus
+from tests.prom.conftest import prometheus, prometheus2, prometheus3
 
-__all__ = ["prometheus"]
+__all__ = ["prometheus", "prometheus2", "prometheus3"]

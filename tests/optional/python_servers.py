@@ -5,34 +5,29 @@ Not collected with the others, because the servers are large: see README.md.
 
 from __future__ import annotations
 
-import os
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import pytest
-
 from stack.peers import start_prometheus
-from stack.processes import LOOPBACK, Peer, free_port, launch
+from stack.processes import LOOPBACK, free_port
 from stack.query import answers, eventually, fetch, instant
+from tests.optional.peer import SCRIPTS, start
 from tests.optional.rules import PATIENCE_S, recorded, scraping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
+    from stack.processes import Peer
     from stack.programs import Program
 
-PEERS: Final = Path(__file__).parent / "peers"
 REQUESTS: Final = 7
 
 
-def start(script: str, *ports: int, folder: Path) -> Peer:
-    """Start a server in the environment that has it."""
-    python = os.environ.get("PEER_PYTHON")
-    if python is None:
-        pytest.fail("PEER_PYTHON does not name a Python with kserve and ray: see README.md here")
-    command: list[str | Path] = [python, PEERS / script, *map(str, ports)]
-    return launch(script, command, port=ports[0], directory=folder)
+def serve(script: str, *ports: int, folder: Path) -> Peer:
+    """Start one of our scripts over a server."""
+    arguments = [str(SCRIPTS / script), *map(str, ports)]
+    return start(script, arguments, port=ports[0], folder=folder)
 
 
 def count(url: str, counter: str) -> float:
@@ -56,7 +51,7 @@ def check(
 
 def test_kserve_counts_predictions(prometheus: Program, tmp_path: Path) -> None:
     port = free_port()
-    with start("kserve_model.py", port, folder=tmp_path) as server:
+    with serve("kserve_model.py", port, folder=tmp_path) as server:
         server.await_ready("/v1/models/constant", within_s=PATIENCE_S)
         for _ in range(REQUESTS):
             fetch(f"{server.url}/v1/models/constant:predict", data=b'{"instances": [[1]]}')
@@ -66,7 +61,7 @@ def test_kserve_counts_predictions(prometheus: Program, tmp_path: Path) -> None:
 
 def test_ray_serve_counts_calls_of_the_deployment(prometheus: Program, tmp_path: Path) -> None:
     port, metrics = free_port(), free_port()
-    with start("ray_deployment.py", port, metrics, folder=tmp_path) as server:
+    with serve("ray_deployment.py", port, metrics, folder=tmp_path) as server:
         asked = f"{server.url}/classify"
         # The first answer may be the one of a deployment that is not there yet, which is no call.
         assert eventually(partial(answers, asked), within_s=PATIENCE_S), server.tail()
