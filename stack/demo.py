@@ -36,7 +36,7 @@ FINE_S: Final = 3 * 3_600
 LEAD_S: Final = 600
 LAST_S: Final = 7 * 3_600
 """Age of the last sample of the past: alerts average the last six hours."""
-IMPORT_S: Final = 60
+IMPORT_S: Final = 300
 INTERVAL_S: Final = 5
 WAIT_S: Final = 20
 WINDOW_S: Final = 60

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOOPBACK: Final = "127.0.0.1"
-READY_S: Final = 30.0
+READY_S: Final = 60.0
 STOP_S: Final = 5.0
 _POLL_S: Final = 0.05
 

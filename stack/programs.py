@@ -83,7 +83,7 @@ def stated_version(path: Path) -> str:
             capture_output=True,
             check=False,
             text=True,
-            timeout=20,
+            timeout=60,
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -34,8 +34,8 @@ DAEMON_PORT: Final = 13806
 PROMETHEUS_PORT: Final = 9090
 ALERTMANAGER_PORT: Final = 9093
 SCRAPE_S: Final = 5
-FIRST_WATT_S: Final = 15.0
-FIRST_SCRAPE_S: Final = 20.0
+FIRST_WATT_S: Final = 30.0
+FIRST_SCRAPE_S: Final = 60.0
 ALERTS: Final = programs.ROOT / "alerts"
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
+from tests.patience import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -103,5 +105,5 @@ class Kubelet:
 
     def _list(self, _request: bytes, _context: grpc.ServicerContext) -> bytes:
         self.calls += 1
-        self.released.wait(10)
+        self.released.wait(PATIENCE_S)
         return response(self.pods) if self.answer is None else self.answer

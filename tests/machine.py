@@ -84,9 +84,13 @@ class Machine:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         data = content if isinstance(content, bytes) else f"{content}\n".encode()
-        with target.open("r+b" if target.exists() else "wb") as file:
-            file.truncate(0)
-            file.write(data)
+        if not target.exists():
+            target.write_bytes(data)
+            return
+        with target.open("r+b", buffering=0) as file:
+            # In one write, so that no reader meets a file that is empty or half done.
+            file.write(data.ljust(os.fstat(file.fileno()).st_size, b"\n"))
+            file.truncate(len(data))
 
     def remove(self, path: str) -> None:
         """Take a file away; an open one reads as empty, as near as it gets to ENODEV."""

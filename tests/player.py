@@ -12,6 +12,7 @@ from joulefloor.exposition import Renderer
 from joulefloor.log import Log, Severity
 from joulefloor.plugins import installed
 from joulefloor.sources import Site
+from tests.patience import whole_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,8 @@ class Player:
     def tick(self, seconds: float = 1.0) -> None:
         """Let time pass, then tick."""
         self.machine.clock.advance(seconds)
-        self.sampler.tick(self.machine.clock.now_ns)
+        with whole_ticks():
+            self.sampler.tick(self.machine.clock.now_ns)
 
     def metrics(self) -> str:
         """The exposition as text."""

@@ -14,6 +14,9 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from stack.query import eventually
+from tests.patience import PATIENCE_S
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
@@ -33,7 +36,6 @@ _FLAGS: Final = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
-_PATIENCE_S: Final = 30.0
 
 
 def find_chromium() -> str | None:
@@ -93,7 +95,7 @@ class Chromium:
 
     def _end(self) -> None:
         self._process.kill()
-        self._process.wait(_PATIENCE_S)
+        self._process.wait(PATIENCE_S)
         os.close(self._write)
         os.close(self._read)
 
@@ -108,7 +110,7 @@ class Chromium:
         if self._session is not None:
             message["sessionId"] = self._session
         self._put(json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             answer = self._next(deadline)
             if answer.get("id") == self._number:
@@ -120,9 +122,15 @@ class Chromium:
 
     def open(self, url: str) -> None:
         """Load a page and wait until it is loaded; `events` then tells of this page only."""
-        self.events.clear()
+        self.leave()
         self.send("Page.navigate", url=url)
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def leave(self) -> None:
+        """Go to an empty page, so that the last one asks for nothing and complains no more."""
+        self.send("Page.navigate", url="about:blank")
+        self.wait_for("document.readyState === 'complete' && location.href === 'about:blank'")
+        self.events.clear()
 
     def evaluate(self, expression: str) -> Any:  # noqa: ANN401  # any JSON value
         """Value of a JavaScript expression; a promise is awaited."""
@@ -133,7 +141,7 @@ class Chromium:
             raise BrowserError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
-    def wait_for(self, condition: str, seconds: float = 15.0) -> None:
+    def wait_for(self, condition: str, seconds: float = PATIENCE_S) -> None:
         """Wait until a JavaScript condition holds.
 
         Raises:
@@ -190,12 +198,18 @@ class Chromium:
         ]
 
     def _attach(self) -> None:
-        targets = self.send("Target.getTargets")["targetInfos"]
-        page = next(target for target in targets if target["type"] == "page")
-        attached = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        # The browser may answer before its first page is there.
+        pages = eventually(self._pages, within_s=PATIENCE_S)
+        if not pages:
+            raise BrowserError("the browser has no page")
+        attached = self.send("Target.attachToTarget", targetId=pages[0], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
+
+    def _pages(self) -> list[str]:
+        targets = self.send("Target.getTargets")["targetInfos"]
+        return [target["targetId"] for target in targets if target["type"] == "page"]
 
     def _put(self, data: bytes) -> None:
         while data:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.browser.reports import Report, complaints
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 TREE: Final = Path(__file__).parent / "grafana"
 INSTALL_SECONDS: Final = 900.0
-BUNDLE_SECONDS: Final = 120.0
-PATIENCE_SECONDS: Final = 20.0
+INSTALL_TRIES: Final = 3
+BUNDLE_SECONDS: Final = 600.0
+PATIENCE_SECONDS: Final = PATIENCE_S
 """How long one dashboard may take to answer all its queries."""
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -154,7 +156,16 @@ def _install(locked: str) -> None:
     stamp = TREE / "node_modules" / ".locked"
     if stamp.exists() and stamp.read_text() == locked:
         return
-    _run([_tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], INSTALL_SECONDS)
+    command = [_tool("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    for attempt in range(1, INSTALL_TRIES + 1):
+        try:
+            _run(command, INSTALL_SECONDS)
+        except DrawError:
+            # The registry may be away for a moment.
+            if attempt == INSTALL_TRIES:
+                raise
+        else:
+            break
     stamp.write_text(locked)
 
 

@@ -14,6 +14,7 @@ from stack.processes import free_port
 from stack.query import eventually, instant
 from tests.browser.draw import DrawError, main, missing
 from tests.browser.reports import complaints
+from tests.patience import PATIENCE_S
 from tests.prom.required import require
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ def prometheus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     place = tmp_path_factory.mktemp("prometheus")
     with start_prometheus(require("prometheus", major=2), place, config, port=port) as peer:
         assert eventually(
-            lambda: instant(peer.url, "count(count_over_time(up[1m]) > 4) == 2"), within_s=30
+            lambda: instant(peer.url, "count(count_over_time(up[1m]) > 4) == 2"),
+            within_s=PATIENCE_S,
         )
         yield peer.url
 

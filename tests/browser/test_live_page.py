@@ -18,6 +18,7 @@ from joulefloor.model import Health
 from joulefloor.pages import Machine, Pages
 from joulefloor.server import Server
 from tests.browser.chromium import Chromium, find_chromium
+from tests.patience import PATIENCE_S
 from tests.unit.snapshots import component, snapshot_of
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Site:
 
     def stop(self) -> None:
         self.server.stop()
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from stack.query import fetch
 from tests.browser.conftest import drawing
 from tests.dashboards.fleet import fleet, hurried_rules, scraping
 from tests.nvml.build import compiler
+from tests.patience import PATIENCE_S
 from tests.prom.required import NEWEST_FIRST, require
 
 if TYPE_CHECKING:
@@ -74,4 +75,6 @@ def start_vmalert(program: Path, folder: Path, url: str, rules: Sequence[Path]) 
         "-rule.evalDelay=0s",
         f"-httpListenAddr={LOOPBACK}:{port}",
     ]
-    return launch("vmalert", command, port=port, directory=folder).await_ready("/health")
+    return launch("vmalert", command, port=port, directory=folder).await_ready(
+        "/health", within_s=PATIENCE_S
+    )

@@ -26,6 +26,7 @@ from tests.dashboards.gpus import failing, fake_gpus, settings
 from tests.dashboards.pods import PODS, running
 from tests.dashboards.promql import RULES
 from tests.machine import Machine
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -169,7 +170,7 @@ def _daemon(node: Node, directory: Path) -> Iterator[Peer]:
             if driver:
                 machine.write("dev/nvidiactl", "")
         peer = started.enter_context(launch(JOB, command, port=port, directory=directory))
-        peer.await_ready("/readyz")
+        peer.await_ready("/readyz", within_s=PATIENCE_S)
         if driver:
             started.enter_context(failing(driver))
         yield peer
@@ -211,12 +212,12 @@ def _move(machine: Machine, stop: threading.Event) -> None:
         for path, watts in INTEL_WATTS.items():
             _add_energy(machine, path, watts * swing * (now - last))
         if (machine.root / WALL).exists():
-            _put(machine, WALL, str(round(WALL_WATTS * swing * 1e6)))
+            machine.write(WALL, str(round(WALL_WATTS * swing * 1e6)))
             if now > reset_s:
                 reset_s = now + RESET_EVERY_S
-                _put(machine, RESET, "1000000")
+                machine.write(RESET, "1000000")
         elif now > reset_s:
-            _put(machine, MEMINFO, "")
+            machine.write(MEMINFO, "")
         last = now
 
 
@@ -224,7 +225,7 @@ def _add_energy(machine: Machine, path: str, joules: float) -> None:
     raw = machine.host.text_or(path, "")
     if raw:
         span = int(machine.host.text_or(path.replace("energy_uj", "max_energy_range_uj"), "0"))
-        _put(machine, path, str((int(raw) + round(joules * 1e6)) % (span + 1)))
+        machine.write(path, str((int(raw) + round(joules * 1e6)) % (span + 1)))
 
 
 def _use_cpus(machine: Machine, seconds: float, busy: float) -> None:
@@ -235,11 +236,4 @@ def _use_cpus(machine: Machine, seconds: float, busy: float) -> None:
             ticks = seconds * 100 * (cpus if words[0] == "cpu" else 1)
             words[1] = str(int(words[1]) + round(ticks * busy))
             words[4] = str(int(words[4]) + round(ticks * (1 - busy)))
-    _put(machine, "proc/stat", "\n".join(" ".join(words) for words in lines))
-
-
-def _put(machine: Machine, path: str, text: str) -> None:
-    """Replace a file's content in one write, so that no reader meets it half done."""
-    file = machine.root / path
-    with file.open("r+b", buffering=0) as raw:
-        raw.write(text.encode().ljust(file.stat().st_size, b"\n"))
+    machine.write("proc/stat", "\n".join(" ".join(words) for words in lines))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.dashboards.board import Ask, boards
+from tests.patience import PATIENCE_S
 from tests.prom.required import require
 
 if TYPE_CHECKING:
@@ -38,5 +39,5 @@ def test_power_at_work_is_drawn_where_idle_power_is_known_and_where_it_is_not(
     file = tmp_path / "test.yaml"
     file.write_text(yaml.safe_dump({"tests": [test]}), encoding="utf-8")
     command: list[str | Path] = [require("promtool", major=2).path, "test", "rules", file]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.dashboards.board import boards
+from tests.patience import PATIENCE_S
 from tests.prom.required import require
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def expect(
     file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [tests]}))
     tool = require("promtool", major=major)
     command = (tool.path, "test", "rules", file)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

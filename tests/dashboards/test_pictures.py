@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stack.query import instant
 from tests.browser.reports import complaints
 from tests.dashboards.board import FOLDER, SCRAPE_S
+from tests.dashboards.fleet import DEAD
 from tests.dashboards.test_queries import settled
+from tests.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 FILES = sorted(FOLDER.glob("*.json"))
 PHONE = 420
 WIDE = 1600
+SHOWN_S = 120
+TRIES = 3
+"""A flaw is there each time."""
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +36,23 @@ def draw(drawing: Draw, servers: dict[str, Server]) -> Callable[..., list[Report
     server = servers["prometheus3"]
     settled(server)
 
-    def drawn(files: list[Path], out: Path, **how: object) -> list[Report]:
-        pace = f"{SCRAPE_S}s"
-        return drawing(files, server.url, out, from_="now-2m", scrape_interval=pace, **how)
+    def unbroken() -> bool:
+        alive = f'up{{instance!="{DEAD}"}}'
+        return not instant(server.url, f"min_over_time({alive}[{SHOWN_S}s]) == 0")
+
+    def drawn(files: list[Path], out: Path, tries: int = TRIES, **how: object) -> list[Report]:
+        how |= {"from_": f"now-{SHOWN_S}s", "scrape_interval": f"{SCRAPE_S}s"}
+        reports: dict[Path, Report] = {}
+        flawed = files
+        for _ in range(tries):
+            # On a loaded machine scrapes may be late: then there are holes, and others on top.
+            patiently(unbroken)
+            again = drawing(flawed, server.url, out, **how)
+            reports |= {report.source: report for report in again}
+            flawed = [report.source for report in again if complaints(report)]
+            if not flawed:
+                break
+        return list(reports.values())
 
     return drawn
 
@@ -82,7 +102,7 @@ def test_a_renamed_metric_leaves_a_panel_that_is_named_with_its_query(
     broken = tmp_path / "joulefloor-node.json"
     broken.write_text(text.replace("joulefloor_temperature_celsius", "joulefloor_warmth_celsius"))
 
-    (report,) = draw([broken], tmp_path / "out", width=WIDE)
+    (report,) = draw([broken], tmp_path / "out", tries=1, width=WIDE)
 
     found = complaints(report)
     assert any(

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from joulefloor import catalogue
-from stack.query import QueryError, eventually, fetch_json, instant, over_range
+from stack.query import QueryError, fetch_json, instant, over_range
 from tests.dashboards.board import SCRAPE_S, Ask, boards
 from tests.dashboards.fleet import NODES
+from tests.patience import patiently
 
 if TYPE_CHECKING:
     from tests.dashboards.conftest import Server
 
 ASKS = [ask for board in boards() for ask in board.asks()]
-PATIENCE_S = 40.0
-"""How long the fleet may take until every expression has an answer."""
 each_server = pytest.mark.parametrize("name", ["prometheus2", "prometheus3", "victoriametrics"])
 
 
@@ -62,7 +61,7 @@ def settled(server: Server) -> list[str]:
         remaining = [ask for ask in remaining if silent(server, [ask])]
         return not remaining
 
-    eventually(answered, within_s=PATIENCE_S)
+    patiently(answered)
     return silent(server, remaining)
 
 
@@ -77,9 +76,7 @@ def test_every_expression_returns_data(servers: dict[str, Server], name: str) ->
 def test_every_variable_has_values(servers: dict[str, Server], name: str) -> None:
     for board in boards():
         for where, selector, label in board.choices():
-            values = eventually(
-                partial(choices, servers[name], selector, label), within_s=PATIENCE_S
-            )
+            values = patiently(partial(choices, servers[name], selector, label))
             assert values, f"{where}: {selector} has no {label} on {name}"
 
 
@@ -96,16 +93,18 @@ def test_nodes_without_a_cluster_label_are_part_of_all_clusters(
     power = next(ask for ask in ASKS if "Top nodes by power" in ask.where)
     server = servers[name]
 
+    everywhere = {node.name for node in NODES}
+    berlin = {node.name for node in NODES if node.place}
+    assert berlin < everywhere
+
+    def shown(**values: str) -> set[str]:
+        return {one["metric"]["instance"] for one in answer(server.url, power, **values)}
+
     def complete() -> bool:
         server.flush()
-        return len(answer(server.url, power)) == len(NODES)
+        return shown() == everywhere and shown(cluster="berlin") == berlin
 
-    eventually(complete, within_s=PATIENCE_S)
-    everywhere = {one["metric"]["instance"] for one in answer(server.url, power)}
-    berlin = {one["metric"]["instance"] for one in answer(server.url, power, cluster="berlin")}
-
-    assert everywhere == {node.name for node in NODES}
-    assert berlin == {node.name for node in NODES if node.place} < everywhere
+    assert patiently(complete), (shown(), shown(cluster="berlin"))
 
 
 @each_server
@@ -113,10 +112,19 @@ def test_one_or_several_chosen_nodes_narrow_every_panel_without_an_error(
     servers: dict[str, Server], name: str
 ) -> None:
     for choice in ("node-2", "(node-1|node-3)"):
-        rejected = [
-            line for line in silent(servers[name], ASKS, instance=choice) if "rejected" in line
-        ]
-        assert rejected == []
+        asks = ASKS
+
+        def accepted(choice: str = choice) -> bool:
+            nonlocal asks
+            asks = [ask for ask in asks if rejected(servers[name], ask, instance=choice)]
+            return not asks
+
+        assert patiently(accepted), [rejected(servers[name], ask, instance=choice) for ask in asks]
+
+
+def rejected(server: Server, ask: Ask, **values: str) -> list[str]:
+    """Why the server refused an expression; empty when it has an answer, or none."""
+    return [line for line in silent(server, [ask], **values) if "rejected" in line]
 
 
 @each_server
@@ -134,8 +142,7 @@ def test_what_people_state_is_shown_whatever_node_is_chosen(
         server.flush()
         return not silent(server, stated, **chosen)
 
-    eventually(answered, within_s=PATIENCE_S)
-    assert silent(server, stated, **chosen) == []
+    assert patiently(answered), silent(server, stated, **chosen)
 
 
 # -- mutations ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from stack.query import answers, eventually, fetch
 from tests.image import standin
 from tests.image.engine import Engine, EngineError, missing, running
 from tests.image.standin import StandInError
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ class Container:
     url: str
 
     def metrics(self) -> str:
-        return fetch(f"{self.url}/metrics").decode()
+        return fetch(f"{self.url}/metrics", timeout_s=PATIENCE_S).decode()
 
     def until(self, holds: Callable[[str], bool]) -> str:
         """Metrics as soon as something holds, else those of the last try."""
@@ -81,11 +82,11 @@ class Container:
             text = self.metrics()
             return text if holds(text) else ""
 
-        return eventually(found, within_s=15) or self.metrics()
+        return eventually(found, within_s=PATIENCE_S) or self.metrics()
 
     def stop(self) -> int:
         """Stop as an orchestrator does (SIGTERM); the exit code, 137 if it had to be killed."""
-        self.engine.done("stop", "--time=10", self.identity)
+        self.engine.done("stop", f"--time={PATIENCE_S:.0f}", self.identity)
         return int(self.engine.inspect(self.identity)["State"]["ExitCode"])
 
 
@@ -100,7 +101,7 @@ def start(engine: Engine, image: str) -> Iterator[Callable[..., Container]]:
         identity = engine.done("run", "--detach", *STRICT, *options, image, listen, *arguments)
         made.append(identity)
         container = Container(engine, identity, f"http://{LOOPBACK}:{port}")
-        if not eventually(lambda: answers(f"{container.url}/readyz"), within_s=20):
+        if not eventually(lambda: answers(f"{container.url}/readyz"), within_s=PATIENCE_S):
             pytest.fail(f"not ready:\n{engine.ask('logs', identity).stderr}")
         return container
 

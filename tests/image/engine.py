@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 # Debian's client: one on PATH may be of another age and want plugins for a build.
 CLIENT: Final = Path("/usr/bin/docker")
-READY_S: Final = 30.0
+READY_S: Final = 180.0
 STOP_S: Final = 20.0
+LONGEST_S: Final = 1800.0
+"""For a build, which takes a minute or two where nobody else needs the machine."""
+TRIES: Final = 3
 PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -47,7 +50,9 @@ class Engine:
 
     socket: Path
 
-    def ask(self, *arguments: object, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    def ask(
+        self, *arguments: object, timeout_s: float = LONGEST_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run a docker command to its end, whatever comes of it."""
         own = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "1"}
         return subprocess.run(
@@ -74,12 +79,16 @@ class Engine:
     def build(self, context: Path, tag: str, *more: object) -> None:
         """Build an image; proxies of the environment reach the build as Docker knows them."""
         proxies = [f"--build-arg={name}" for name in PROXIES if name in os.environ]
-        self.done(
-            *("build", "--network", "host", "--progress", "plain", "--tag", tag),
-            *proxies,
-            *more,
-            context,
-        )
+        command = ("build", "--network", "host", "--progress", "plain", "--tag", tag)
+        for attempt in range(1, TRIES + 1):
+            try:
+                self.done(*command, *proxies, *more, context)
+            except EngineError:
+                # Packages come over the network.
+                if attempt == TRIES:
+                    raise
+            else:
+                return
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Everything the engine knows of an image or a container."""

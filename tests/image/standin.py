@@ -89,7 +89,7 @@ def _run(*command: object) -> None:
         capture_output=True,
         check=False,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()[-500:]

@@ -17,6 +17,7 @@ from stack.programs import ROOT
 from stack.query import eventually
 from tests.image.conftest import absent
 from tests.image.standin import NAME
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,7 @@ def test_its_health_is_what_the_daemon_says(engine: Engine, image: str) -> None:
         def health() -> str:
             return str(engine.inspect(identity)["State"]["Health"]["Status"])
 
-        assert eventually(lambda: health() == "healthy", within_s=20)
+        assert eventually(lambda: health() == "healthy", within_s=PATIENCE_S)
         check = engine.inspect(identity)["Config"]["Healthcheck"]["Test"][1:]
         elsewhere = [word.replace("13806", "9") for word in check]
         answer = engine.ask("exec", identity, *elsewhere)

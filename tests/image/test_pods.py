@@ -11,6 +11,7 @@ from tests.chart.conftest import ready
 from tests.chart.helm import CHART, Helm, Manifest, container_of, only, pod_of
 from tests.image.conftest import IMAGE, STRICT
 from tests.machine import Machine
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,5 +198,5 @@ def test_helm_test_passes_on_a_daemon_and_fails_on_none(
         words = {"watts-joulefloor": "127.0.0.1", "13806": where}
         return engine.ask(*run, *(words.get(word, word) for word in rest)).returncode
 
-    assert eventually(lambda: asked(port) == 0, within_s=20)
+    assert eventually(lambda: asked(port) == 0, within_s=PATIENCE_S)
     assert asked("9") != 0

@@ -13,6 +13,7 @@ import pytest
 from stack.processes import LOOPBACK, free_port, launch
 from stack.query import eventually, fetch
 from tests.machine import Machine
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ def joulefloor(*arguments: object, **options: object) -> subprocess.CompletedPro
         [*PROGRAM, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
         **options,
     )
@@ -50,7 +51,7 @@ class Daemon:
         self.peer = peer
 
     def metrics(self) -> str:
-        return fetch(f"{self.peer.url}/metrics").decode()
+        return fetch(f"{self.peer.url}/metrics", timeout_s=PATIENCE_S).decode()
 
     def value(self, name: str, **labels: str) -> float | None:
         """One series' value, None if absent."""
@@ -64,8 +65,8 @@ class Daemon:
         return None
 
     def until(self, holds: Callable[[], bool]) -> bool:
-        """Wait until something holds, at most some seconds."""
-        return eventually(holds, within_s=15)
+        """Wait until something holds."""
+        return eventually(holds, within_s=PATIENCE_S)
 
 
 Start = "Callable[..., Daemon]"
@@ -101,7 +102,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
         ]
         peer = launch("joulefloor", command, port=port, directory=tmp_path / f"log-{len(running)}")
         running.append(peer)
-        peer.await_ready("/readyz")
+        peer.await_ready("/readyz", within_s=PATIENCE_S)
         return Daemon(machine, peer)
 
     yield _start

@@ -17,6 +17,7 @@ from tests.cluster import CARD, CPUS, ClusterNode
 from tests.e2e import checks
 from tests.e2e.readers import from_exposition, from_prometheus
 from tests.kubelet import Pod
+from tests.patience import PATIENCE_S
 from tests.prom.required import require
 from tests.rulefiles import ALERTS
 
@@ -63,7 +64,7 @@ class Composed:
     def restart_kubelet(self) -> None:
         """It is away for so long that the daemon notices, as a real one is."""
         self.node.kubelet.stop()
-        assert eventually(lambda: not self._asked(), within_s=30)
+        assert eventually(lambda: not self._asked(), within_s=PATIENCE_S)
         self.node.kubelet.start()
 
     def _asked(self) -> bool:
@@ -74,7 +75,7 @@ class Composed:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A composed cluster needs seconds, not minutes."""
-    monkeypatch.setattr(checks, "PATIENCE_S", 40.0)
+    monkeypatch.setattr(checks, "PATIENCE_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -133,12 +134,12 @@ def test_the_checks_of_a_cluster_hold_for_what_the_daemon_says(
 ) -> None:
     daemon = start(machine=node.machine, config=CONFIG)
     cluster = Composed(node, daemon.peer.url, from_exposition)
-    assert eventually(lambda: held(cluster) == {"trainer-0": 1.0}, within_s=30)
+    assert eventually(lambda: held(cluster) == {"trainer-0": 1.0}, within_s=PATIENCE_S)
     for check in checks.CHECKS:
         assert check(cluster)
     node.end("train", "trainer-0")
     node.start(SUCCESSOR)
-    assert eventually(lambda: held(cluster) == {"trainer-1": 1.0}, within_s=30)
+    assert eventually(lambda: held(cluster) == {"trainer-1": 1.0}, within_s=PATIENCE_S)
 
 
 def test_they_hold_in_a_prometheus_whose_rules_tell_the_stressed_namespace(
@@ -148,7 +149,7 @@ def test_they_hold_in_a_prometheus_whose_rules_tell_the_stressed_namespace(
     checks.pods_are_found(cluster)
     checks.energy_follows_use(cluster)
     recorded = eventually(
-        lambda: found if len(found := watts(prometheus)) >= 3 else {}, within_s=30
+        lambda: found if len(found := watts(prometheus)) >= 3 else {}, within_s=PATIENCE_S
     )
     theirs = recorded[checks.NAMESPACE]
     assert theirs / (theirs + recorded["system"]) >= checks.LEAST_STRESSED

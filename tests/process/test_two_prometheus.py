@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from joulefloor.catalogue import COMPONENT_ENERGY, TICKS
 from stack.peers import prometheus_config, start_prometheus
 from stack.query import eventually, instant
+from tests.patience import PATIENCE_S
 from tests.process.conftest import QUICK
 from tests.prom.required import require
 
@@ -26,7 +27,7 @@ def joules_by_tick(url: str) -> dict[float, float]:
     """What one Prometheus stored: tick to joules."""
     ticks, joules = (
         dict(result[0]["values"]) if result else {}
-        for result in (instant(url, f"{TICKS.name}[1m]"), instant(url, f"{SELECTOR}[1m]"))
+        for result in (instant(url, f"{TICKS.name}[10m]"), instant(url, f"{SELECTOR}[10m]"))
     )
     return {float(ticks[at]): float(value) for at, value in joules.items() if at in ticks}
 
@@ -51,7 +52,7 @@ def test_both_store_the_same_joules_for_the_same_tick(
             common = first & second
             return common if len(common) >= ENOUGH else set()
 
-        common = eventually(seen, within_s=40)
+        common = eventually(seen, within_s=PATIENCE_S)
         stored = [joules_by_tick(url) for url in urls]
     assert len(common) >= ENOUGH
     assert {tick: stored[0][tick] for tick in common} == {tick: stored[1][tick] for tick in common}

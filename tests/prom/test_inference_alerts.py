@@ -15,6 +15,7 @@ import yaml
 
 from stack.peers import prometheus_config, start_alertmanager, start_prometheus
 from stack.receiver import Alert, AlertReceiver
+from tests.patience import PATIENCE_S
 from tests.prom.test_servers import serving
 from tests.rulefiles import ALERTS
 
@@ -39,7 +40,6 @@ EXPECTED: Final = {
 }
 MUTED: Final = ("JoulefloorEnergyBudgetBurn", "unknown")
 """It fires as well, but the energy of its model is not known."""
-PATIENCE_S: Final = 30.0
 
 
 def impatient_rules(folder: Path) -> Path:

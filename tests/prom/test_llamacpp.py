@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from stack.peers import prometheus_config, start_prometheus
 from stack.processes import LOOPBACK, free_port
 from stack.query import answers, eventually, fetch, instant
+from tests.patience import PATIENCE_S
 from tests.rulefiles import ALERTS
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from stack.programs import Program
 
-PATIENCE_S: Final = 30.0
 ANSWERS: Final = 3
 TOKENS: Final = 20
 LABELS: Final = {"cluster": "c1", "namespace": "prod", "pod": "llama-5d4f9c8b7-xk2lp"}

@@ -25,12 +25,12 @@ from stack.programs import Program, locate, parse_places, stated_version
 from stack.query import QueryError, eventually, fetch, instant, over_range
 from stack.receiver import Alert, AlertReceiver
 from stack.report import Gap, Meter, word_report
+from tests.patience import PATIENCE_S
 from tests.prom.required import require
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DELIVERED_S = 60
 STUBBORN = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -175,7 +175,7 @@ def test_an_alert_travels_from_prometheus_through_alertmanager_to_the_receiver(
             resend_s=1,
         ) as prometheus,
     ):
-        alert = delivered.get(timeout=DELIVERED_S)
+        alert = delivered.get(timeout=PATIENCE_S)
 
         assert (alert.status, alert.name) == ("firing", "NobodyThere")
         assert alert.labels["severity"] == "warning"
@@ -194,10 +194,10 @@ def test_victoriametrics_takes_samples_and_answers_queries(tmp_path: Path) -> No
 
         def flush_and_ask() -> list[dict[str, Any]]:
             fetch(f"{server.url}/internal/force_flush")
-            return instant(server.url, "last_over_time(joules_total[1m])")
+            return instant(server.url, "last_over_time(joules_total[10m])")
 
         fetch(f"{server.url}/api/v1/import/prometheus", data=b"joules_total 41\n")
-        answer = eventually(flush_and_ask)
+        answer = eventually(flush_and_ask, within_s=PATIENCE_S)
 
     assert [series["value"][1] for series in answer] == ["41"]
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from joulefloor import flags
 from joulefloor.cli import run
 
-VALUES = st.text(max_size=12) | st.sampled_from(["info", "json", "/host", ":0", "[::1]:9", "a=b"])
+# No argument of a program can hold the character 0.
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+VALUES = TEXT | st.sampled_from(["info", "json", "/host", ":0", "[::1]:9", "a=b"])
 WORDS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(flags.RUN), VALUES).map(lambda it: [f"--{it[0].name}={it[1]}"]),

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import bcrypt
@@ -29,6 +29,8 @@ from joulefloor.log import Log
 from joulefloor.tls import CIPHERS
 from joulefloor.units import Seconds
 from joulefloor.webconfig import load_web_config
+from stack.query import eventually
+from tests.patience import PATIENCE_S
 from tests.unit.authority import Authority, Pair, pem_of
 from tests.unit.test_server import GET, LARGE, read_all, serving
 
@@ -45,6 +47,8 @@ KEYS = [
     *("cert_file", "key_file", "client_allowed_sans", "cipher_suites", "client_auth_type"),
 ]
 QUICK = Limits(header_s=Seconds(0.2))
+"""For those that never complete anything: on a loaded machine others may be too slow for it."""
+PATIENT = Limits(header_s=Seconds(PATIENCE_S), check_s=Seconds(PATIENCE_S))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,7 @@ def write(folder: Path, content: str) -> Path:
     return path
 
 
-def serve(folder: Path, content: str, limits: Limits = QUICK) -> AbstractContextManager[Running]:
+def serve(folder: Path, content: str, limits: Limits = PATIENT) -> AbstractContextManager[Running]:
     config = load_web_config(write(folder, content))
     log = Log(SystemClock(), stream=io.StringIO())
     return serving(limits, tls=config.encryption(log), gate=config.gate())
@@ -102,9 +106,11 @@ def fetch(
         headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
     client: http.client.HTTPConnection
     if context is None:
-        client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", running.port, timeout=PATIENCE_S)
     else:
-        client = http.client.HTTPSConnection("127.0.0.1", running.port, timeout=10, context=context)
+        client = http.client.HTTPSConnection(
+            "127.0.0.1", running.port, timeout=PATIENCE_S, context=context
+        )
     with closing(client):
         client.request("GET", path, headers=headers)
         answer = client.getresponse()
@@ -116,7 +122,7 @@ def fetch(
 
 def test_tls_serves_small_and_large_answers(folder: Path, authority: Authority) -> None:
     context = client_context(authority)
-    with serve(folder, TLS, Limits()) as running:
+    with serve(folder, TLS) as running:
         assert running.server.urls[0].startswith("https://")
         assert fetch(running, context) == (200, b"joules 1\n")
         assert fetch(running, context, "/large") == (200, LARGE)
@@ -124,10 +130,10 @@ def test_tls_serves_small_and_large_answers(folder: Path, authority: Authority) 
 
 def test_tls_connections_stay_open_for_the_next_scrape(folder: Path, authority: Authority) -> None:
     with (
-        serve(folder, TLS, Limits()) as running,
+        serve(folder, TLS) as running,
         closing(
             http.client.HTTPSConnection(
-                "127.0.0.1", running.port, timeout=10, context=client_context(authority)
+                "127.0.0.1", running.port, timeout=PATIENCE_S, context=client_context(authority)
             )
         ) as client,
     ):
@@ -139,23 +145,23 @@ def test_tls_connections_stay_open_for_the_next_scrape(folder: Path, authority: 
 
 
 def test_curl_trusts_and_reads_the_certificate(folder: Path, authority: Authority) -> None:
-    with serve(folder, TLS, Limits()) as running:
+    with serve(folder, TLS) as running:
         url = f"https://localhost:{running.port}/metrics"
         command = ["curl", "-sS", "--noproxy", "*", "--cacert", str(authority.file), url]
-        done = subprocess.run(command, capture_output=True, check=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S)
     assert done.stdout == b"joules 1\n"
 
 
 def test_fifty_parallel_tls_scrapes_are_served(folder: Path, authority: Authority) -> None:
     context = client_context(authority)
-    with serve(folder, TLS, Limits()) as running, ThreadPoolExecutor(50) as pool:
+    with serve(folder, TLS) as running, ThreadPoolExecutor(50) as pool:
         answers = set(pool.map(lambda _: fetch(running, context), range(50)))
     assert answers == {(200, b"joules 1\n")}
 
 
 def test_pipelined_tls_requests_are_all_answered(folder: Path, authority: Authority) -> None:
     with (
-        serve(folder, TLS, Limits()) as running,
+        serve(folder, TLS) as running,
         client_context(authority).wrap_socket(running.connect(), server_hostname="localhost") as s,
     ):
         s.sendall(GET * 50 + b"GET /metrics HTTP/1.0\r\n\r\n")
@@ -166,11 +172,16 @@ def test_pipelined_tls_requests_are_all_answered(folder: Path, authority: Author
 def test_a_client_that_never_completes_its_handshake_is_closed_and_harms_nobody(
     folder: Path, authority: Authority, sent: bytes
 ) -> None:
-    with serve(folder, TLS) as running, running.connect() as sock:
+    def others_are_served() -> bool:
+        with suppress(OSError, http.client.HTTPException):
+            return fetch(running, client_context(authority)) == (200, b"joules 1\n")
+        return False
+
+    with serve(folder, TLS, QUICK) as running, running.connect() as sock:
         sock.sendall(sent)
-        assert fetch(running, client_context(authority)) == (200, b"joules 1\n")
+        assert eventually(others_are_served, within_s=PATIENCE_S)
         read_all(sock)
-        assert fetch(running, client_context(authority)) == (200, b"joules 1\n")
+        assert eventually(others_are_served, within_s=PATIENCE_S)
 
 
 def test_plain_http_to_a_tls_port_is_told_so(folder: Path) -> None:
@@ -183,7 +194,7 @@ def test_a_reader_that_never_reads_over_tls_delays_nobody(
 ) -> None:
     context = client_context(authority)
     with (
-        serve(folder, TLS, Limits()) as running,
+        serve(folder, TLS) as running,
         context.wrap_socket(running.connect(), server_hostname="localhost") as slow,
     ):
         slow.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
@@ -279,8 +290,8 @@ def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(
     with serving(Limits(), tls=config.encryption(Log(SystemClock(), stream=log))) as running:
         first = certificate_of(running, authority)
         renewed = authority.issue("renewed")
-        shutil.copy(renewed.certificate, folder / "server.crt")
-        shutil.copy(renewed.key, folder / "server.key")
+        renewed.certificate.replace(folder / "server.crt")
+        renewed.key.replace(folder / "server.key")
         second = certificate_of(running, authority)
         assert second != first
         (folder / "server.crt").write_text("garbage")
@@ -484,7 +495,7 @@ def users() -> str:
 
 
 def test_only_known_users_with_their_password_come_in(folder: Path, users: str) -> None:
-    with serve(folder, users, Limits()) as running:
+    with serve(folder, users) as running:
         for _ in range(2):
             assert fetch(running, user="alice:open sesame") == (200, b"joules 1\n")
             assert fetch(running, user="bob:p\u00e4ss") == (200, b"joules 1\n")
@@ -505,11 +516,11 @@ def test_a_refusal_asks_for_basic_authentication(folder: Path, users: str) -> No
 
 
 def test_curl_and_passwords_over_tls(folder: Path, authority: Authority, users: str) -> None:
-    with serve(folder, TLS + users, Limits()) as running:
+    with serve(folder, TLS + users) as running:
         url = f"https://localhost:{running.port}/metrics"
         command = ["curl", "-sS", "--noproxy", "*", "--cacert", str(authority.file)]
         command += ["-u", "alice:open sesame", url, url]
-        done = subprocess.run(command, capture_output=True, check=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S)
     assert done.stdout == b"joules 1\n" * 2
 
 
@@ -524,7 +535,7 @@ class Slow:
 
     def check(self, password: bytes, hashed: bytes) -> bool:
         self.checked.append(hashed)
-        assert self.go.wait(10)
+        assert self.go.wait(PATIENCE_S)
         return self._check(password, hashed)
 
 
@@ -536,7 +547,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
 
 
 def test_checking_a_password_delays_no_known_user(folder: Path, users: str, slow: Slow) -> None:
-    with serve(folder, users, Limits()) as running, ThreadPoolExecutor(1) as pool:
+    with serve(folder, users) as running, ThreadPoolExecutor(1) as pool:
         slow.go.set()
         assert fetch(running, user="alice:open sesame")[0] == 200
         slow.go.clear()
@@ -544,11 +555,11 @@ def test_checking_a_password_delays_no_known_user(folder: Path, users: str, slow
         for _ in range(20):
             assert fetch(running, user="alice:open sesame")[0] == 200
         slow.go.set()
-        assert guess.result(10)[0] == 401
+        assert guess.result(PATIENCE_S)[0] == 401
 
 
 def test_a_flood_of_guesses_is_bounded(folder: Path, users: str, slow: Slow) -> None:
-    with serve(folder, users, Limits()) as running:
+    with serve(folder, users) as running:
         guess = b"GET / HTTP/1.0\r\nAuthorization: Basic %s\r\n\r\n" % base64.b64encode(b"a:b")
         socks: list[socket.socket] = []
         for _ in range(40):
@@ -572,7 +583,7 @@ def test_a_check_that_takes_too_long_is_given_up(folder: Path, users: str, slow:
 def test_a_client_may_vanish_while_its_password_is_checked(
     folder: Path, users: str, slow: Slow
 ) -> None:
-    with serve(folder, users, Limits(check_s=Seconds(5))) as running:
+    with serve(folder, users, PATIENT) as running:
         sock = running.connect()
         header = base64.b64encode(b"alice:x")
         sock.sendall(b"GET / HTTP/1.0\r\nAuthorization: Basic %s\r\n\r\n" % header)
@@ -595,7 +606,7 @@ def verdict(gate: Passwords, user: str) -> Response | None:
     try:
         return gate.ask(request, later)
     except Checking:
-        assert done.wait(10)
+        assert done.wait(PATIENCE_S)
         return said[0]
 
 

@@ -29,6 +29,8 @@ const FLAGS = [
   '--font-render-hinting=none', '--hide-scrollbars',
 ];
 const CONCURRENT = 2;
+// For a browser to start on a machine that has much else to do.
+const STARTED_MS = 120_000;
 // What the report already says of a panel, a variable or a response.
 const TOLD_ELSEWHERE = /^(Failed to load resource|SceneVariableSet updateAndValidate error|PanelQueryRunner Error)/;
 
@@ -101,6 +103,8 @@ async function drawOne(browser, origin, job, index) {
   });
   const problems = [];
   try {
+    const timeout = job.patienceMs + 10_000;
+    context.setDefaultTimeout(timeout);
     const page = await context.newPage();
     page.on('pageerror', (problem) => problems.push(problem.stack ?? problem.message));
     page.on('console', (line) => {
@@ -112,8 +116,7 @@ async function drawOne(browser, origin, job, index) {
       if (answer.status() >= 400 && !pathname.startsWith('/prom/')) problems.push(`${answer.status()} ${pathname}`);
     });
     await page.goto(`${origin}/?job=${index}`);
-    const timeout = job.patienceMs + 10_000;
-    await page.waitForFunction('window.__dashboardReport || window.__dashboardFailure', null, { timeout });
+    await page.waitForFunction('window.__dashboardReport || window.__dashboardFailure');
     const failure = await page.evaluate('window.__dashboardFailure');
     if (failure) throw new Error(failure);
     const report = await page.evaluate('window.__dashboardReport');
@@ -131,7 +134,7 @@ async function drawOne(browser, origin, job, index) {
 const batch = await stdin();
 const server = await serve(batch);
 const origin = `http://127.0.0.1:${server.address().port}`;
-const browser = await chromium.launch({ executablePath: batch.chromium, args: FLAGS });
+const browser = await chromium.launch({ executablePath: batch.chromium, args: FLAGS, timeout: STARTED_MS });
 const waiting = batch.jobs.map((job, index) => ({ job, index }));
 const worker = async () => {
   for (let next = waiting.shift(); next; next = waiting.shift()) {
