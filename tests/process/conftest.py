@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -70,6 +71,14 @@ class Daemon:
 
 
 Start = "Callable[..., Daemon]"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hanging_up_ends_programs() -> Iterator[None]:
+    """Programs inherit what becomes of SIGHUP, also from a session that nohup started."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -171,9 +171,12 @@ class TestMeasure:
             text=True,
             start_new_session=True,
         )
-        assert eventually(begun.exists, within_s=PATIENCE_S)
-        process.send_signal(number)
-        _, told = process.communicate(timeout=PATIENCE_S)
+        try:
+            assert eventually(begun.exists, within_s=PATIENCE_S)
+            process.send_signal(number)
+            _, told = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
         assert process.returncode == 128 + number
         assert f"exit code {128 + number}" in told
         with pytest.raises(ProcessLookupError):

@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ZONE = "sys/devices/virtual/powercap/intel-rapl/intel-rapl:0/energy_uj"
-END_S: Final = 2.0
-"""A daemon that is asked to end does so within this time."""
 LEDGER_BUG = """
 from joulefloor.__main__ import main
 from joulefloor.ledger import Ledger
@@ -131,21 +128,6 @@ def test_a_log_that_nobody_reads_holds_up_neither_ticks_nor_the_end(tmp_path: Pa
         os.close(stderr)
         _goes_on(daemon)
         assert _end(daemon) == 0
-
-
-def test_with_a_log_that_nobody_reads_sigterm_ends_it_within_two_seconds(tmp_path: Path) -> None:
-    """The best of three, since whoever shares this machine may take its CPUs for a while."""
-    took_s = []
-    for _ in range(3):
-        with _full() as stderr, _daemon(tmp_path, stderr) as daemon:
-            os.close(stderr)
-            daemon.peer.await_ready("/readyz", within_s=PATIENCE_S)
-            asked_s = time.monotonic()
-            assert _end(daemon) == 0
-            took_s.append(time.monotonic() - asked_s)
-        if took_s[-1] < END_S:
-            break
-    assert min(took_s) < END_S
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
