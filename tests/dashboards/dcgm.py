@@ -7,21 +7,19 @@ names. Both are composed.
 from __future__ import annotations
 
 import math
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import yaml
 
 from stack.peers import write_config
-from stack.processes import LOOPBACK
 from tests.dashboards.board import SCRAPE_S
 from tests.dashboards.promql import RULES
+from tests.served import served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 PLAIN, FULL = "plain", "full"
@@ -168,44 +166,10 @@ def name_of(machine: str, number: int) -> tuple[str, str]:
     return uuid, labels
 
 
-class Exporters(ThreadingHTTPServer):
-    """Serves /plain and /full."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        """Bind a free port; the GPUs begin now."""
-        super().__init__((LOOPBACK, 0), _Pages)
-        self.start_s = time.monotonic()
-
-
-class _Pages(BaseHTTPRequestHandler):
-    server: Exporters
-
-    def do_GET(self) -> None:
-        """Answer a scrape."""
-        body = page(self.path.strip("/"), time.monotonic() - self.server.start_s).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: the output of the tests is for their failures."""
-
-
-@contextmanager
-def exporters() -> Iterator[str]:
-    """Serve on loopback; yields host:port."""
-    with Exporters() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"{LOOPBACK}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+def exporters() -> AbstractContextManager[str]:
+    """Serve /plain and /full on loopback, of GPUs that begin now; yields host:port."""
+    start_s = time.monotonic()
+    return served(lambda name: page(name, time.monotonic() - start_s).encode())
 
 
 def scraping(address: str, folder: Path) -> Mapping[str, Any]:

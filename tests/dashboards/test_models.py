@@ -6,15 +6,12 @@ training and carbon in rules of their own, which name neither job nor instance.
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING, Final
 
 import pytest
-import yaml
 
 from tests.dashboards.board import boards
-from tests.patience import PATIENCE_S
-from tests.prom.required import require
+from tests.prom.answers import expect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,34 +48,6 @@ def panel(title: str, **chosen: str) -> list[str]:
     found = [ask.filled(**chosen) for ask in ASKS if ask.where.startswith(where)]
     assert found, title
     return found
-
-
-def expect(
-    folder: Path, major: int, series: dict[str, float], answers: dict[str, dict[str, float]]
-) -> None:
-    """Let promtool compare: for each expression what it answers, by labels."""
-    tests = {
-        "interval": "1m",
-        "input_series": [
-            {"series": name, "values": f"{value}x5"} for name, value in series.items()
-        ],
-        "promql_expr_test": [
-            {
-                "expr": f"round({expr}, 0.001)",
-                "eval_time": "2m",
-                "exp_samples": [
-                    {"labels": labels, "value": value} for labels, value in samples.items()
-                ],
-            }
-            for expr, samples in answers.items()
-        ],
-    }
-    file = folder / "tests.yaml"
-    file.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [tests]}))
-    tool = require("promtool", major=major)
-    command = (tool.path, "test", "rules", file)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @each_line

@@ -6,9 +6,7 @@ its value, and its value in joules over 30,000 is its watts.
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,9 +14,11 @@ from stack.processes import LOOPBACK, free_port, launch
 from stack.query import instant
 from tests.machine import Machine
 from tests.prom.required import require
+from tests.served import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 SAMPLES: Final = Path(__file__).parent / "expositions" / "adapters"
 REAL: Final = "node_exporter_real"
@@ -98,33 +98,9 @@ TARGETS: Final[Mapping[str, Target]] = {
 }
 
 
-class Pages(BaseHTTPRequestHandler):
-    """Serves each sample under its name, as exporters do."""
-
-    def do_GET(self) -> None:
-        """Answer with the sample of that name."""
-        body = (SAMPLES / f"{self.path.strip('/')}.txt").read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: the output of the tests is for their failures."""
-
-
-@contextmanager
-def serving_samples() -> Iterator[str]:
-    """Serve on loopback; yields host:port."""
-    with ThreadingHTTPServer((LOOPBACK, 0), Pages) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"{LOOPBACK}:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+def serving_samples() -> AbstractContextManager[str]:
+    """Serve each sample under its name, as exporters do; yields host:port."""
+    return served(lambda name: (SAMPLES / f"{name}.txt").read_bytes())
 
 
 @contextmanager

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import re
 import subprocess
-import threading
 from collections import Counter
-from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -21,14 +18,15 @@ import yaml
 
 from joulefloor.owners import OWNER, owner_of
 from stack.peers import start_prometheus
-from stack.processes import LOOPBACK
 from stack.query import eventually, instant
 from tests.patience import PATIENCE_S
 from tests.rulefiles import ALERTS, EXPOSITIONS, foreign_metrics
+from tests.served import served
 from tests.unit.test_owners import MADE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from stack.programs import Program
@@ -149,27 +147,9 @@ each_sample = pytest.mark.parametrize("sample", SAMPLES)
 Series = dict[str, list[dict[str, Any]]]
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves the samples with the content type of the text format."""
-
-    extensions_map = dict.fromkeys((".txt", ""), "text/plain; version=0.0.4; charset=utf-8")
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nobody reads it."""
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path) -> AbstractContextManager[str]:
     """Serve a folder on loopback; yields host:port."""
-    server = ThreadingHTTPServer((LOOPBACK, 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"{LOOPBACK}:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    return served(lambda name: (folder / name).read_bytes())
 
 
 def scrape_config(address: str) -> dict[str, object]:
