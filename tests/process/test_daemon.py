@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -60,22 +61,23 @@ def test_kill_9_and_restart_starts_at_zero_and_counts_nothing_of_the_time_betwee
     assert again.until(lambda: joules(again) == pytest.approx(30))
 
 
-def test_a_hung_read_costs_its_own_series_and_sigterm_still_ends_it_at_once(
-    start: Callable[..., Daemon], tmp_path: Path
-) -> None:
-    """A FIFO nobody writes to: opening it hangs as a read of a dead driver does."""
-    root = tmp_path / "hung"
+def hung(start: Callable[..., Daemon], root: Path) -> Daemon:
+    """A daemon that reads a FIFO nobody writes to, which hangs as a read of a dead driver does."""
     root.mkdir()
     machine = Machine(root, host_file="intel-2s")
     zone = next(path for path in root.rglob("thermal_zone0/temp") if not path.is_symlink())
     zone.unlink()
     os.mkfifo(zone)
-    config = QUICK + "  thermal: {period: 1s, deadline: 500ms}\n"
-    daemon = start(machine=machine, config=config)
+    daemon = start(machine=machine, config=QUICK + "  thermal: {period: 1s, deadline: 500ms}\n")
     assert daemon.until(
         lambda: daemon.value(SOURCE_FAULTS.name, source="thermal", reason="LATE") == 1
     )
     assert daemon.value(SOURCE_UP.name, source="thermal") == 0
+    return daemon
+
+
+def test_a_hung_read_costs_its_own_series(start: Callable[..., Daemon], tmp_path: Path) -> None:
+    daemon = hung(start, tmp_path / "hung")
     before = daemon.value(TICKS.name)
     assert before is not None
     burn(daemon, 10_000_000)
@@ -84,9 +86,21 @@ def test_a_hung_read_costs_its_own_series_and_sigterm_still_ends_it_at_once(
     after = daemon.value(TICKS.name)
     assert after is not None
     assert after > before
-    daemon.peer.process.send_signal(signal.SIGTERM)
-    # The read hangs for ever, so that whoever waits for it does as well.
-    assert daemon.peer.process.wait(timeout=PATIENCE_S) == 0
+
+
+def test_sigterm_ends_a_daemon_with_a_hung_read_within_two_seconds(
+    start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """The best of five: whoever shares this machine may take its CPUs for a while."""
+
+    def took_s(attempt: int) -> float:
+        process = hung(start, tmp_path / f"hung-{attempt}").peer.process
+        asked_s = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE_S) == 0
+        return time.monotonic() - asked_s
+
+    assert any(took_s(attempt) < 2 for attempt in range(5))
 
 
 def test_many_scrapers_at_once_get_the_same_bytes_for_the_same_tick(
