@@ -31,8 +31,12 @@ ALL = b"cpu"
 """The line that adds up all CPUs, those that are offline included."""
 BUSY_COLUMNS = (1, 2, 3, 6, 7)
 """User, nice, system, irq and softirq behind the name of a CPU."""
+REST_COLUMNS = (4, 5, 8)
+"""Idle, iowait and steal."""
 SHARED_NS = NANOSECONDS_PER_SECOND // 10
 """What was read for another source of the same tick need not be read again."""
+CLOSE_NS = NANOSECONDS_PER_SECOND // 100
+"""The same for a source that compares it with what it reads itself."""
 
 
 class PackageTime(NamedTuple):
@@ -43,15 +47,27 @@ class PackageTime(NamedTuple):
     busy_s: Seconds
 
 
+class WholeTime(NamedTuple):
+    """CPU seconds of all CPUs since boot, those that are offline now included: busy, and the rest.
+
+    Time stolen by other guests is not ours; guest time is part of user time.
+    """
+
+    busy_s: Seconds
+    rest_s: Seconds
+
+
 class CpuTime(NamedTuple):
     """CPU time of the machine by package, in package order; `epoch` grows when CPUs come or go.
 
-    Sums of different epochs are sums over different CPUs and must not be compared.
+    Sums of different epochs are sums over different CPUs and must not be compared. `whole` is None
+    where the kernel does not tell of all CPUs together.
     """
 
     packages: tuple[PackageTime, ...]
     epoch: int
     at_ns: int
+    whole: WholeTime | None = None
 
 
 class _Table(NamedTuple):
@@ -84,8 +100,8 @@ class CpuClock:
         self._served: set[object] = set()
         self._in_use = Lock()
 
-    def read(self, source: object, now_ns: int) -> CpuTime:
-        """CPU time since boot, as of `now_ns` or of a moment ago, but none that `source` had.
+    def read(self, source: object, now_ns: int, within_ns: int = SHARED_NS) -> CpuTime:
+        """CPU time since boot, as of `now_ns` or `within_ns` before, but none that `source` had.
 
         Busy is user, nice, system, irq and softirq. Guest time is inside user already; steal is
         the time of somebody else's work.
@@ -94,7 +110,7 @@ class CpuClock:
             SourceError: no such file, or GARBLED when a line is not as documented.
         """
         with self._in_use:
-            if source in self._served or not 0 <= now_ns - self._time.at_ns < SHARED_NS:
+            if source in self._served or not 0 <= now_ns - self._time.at_ns < within_ns:
                 self._served.clear()
                 self._time = self._read(now_ns)
             self._served.add(source)
@@ -114,16 +130,20 @@ class CpuClock:
         names, width, packages = self._table
         try:
             columns = [list(map(int, words[column::width])) for column in BUSY_COLUMNS]
+            rest = sum(int(words[column]) for column in REST_COLUMNS)
         except ValueError:
-            columns = []
+            columns, rest = [], 0
         busy = list(map(sum, zip(*columns, strict=True)))
-        if len(busy) != len(names) or not 0 <= min(busy) <= max(busy) < LARGEST_TICKS:
+        ticks = (rest, *busy)
+        if len(busy) != len(names) or not 0 <= min(ticks) <= max(ticks) < LARGEST_TICKS:
             raise _not_times(lines)
+        of_all = names[0] == ALL
+        whole = WholeTime(_seconds(busy[0]), _seconds(rest)) if of_all else None
         times = [
-            PackageTime(package, cpus, Seconds(sum(compress(busy, chosen)) / TICKS_PER_SECOND))
+            PackageTime(package, cpus, _seconds(sum(compress(busy, chosen))))
             for package, cpus, chosen in packages
         ]
-        return CpuTime(tuple(times), epoch, now_ns)
+        return CpuTime(tuple(times), epoch, now_ns, whole)
 
     def _look(self, lines: bytes) -> _Table:
         """Check every line, and find the package of each CPU."""
@@ -144,6 +164,10 @@ class CpuClock:
             lines = self._stat.read().partition(b"\nintr ")[0]
         end = lines.find(b"\n", lines.rfind(b"\ncpu") + 1)
         return lines if end < 0 else lines[:end]
+
+
+def _seconds(ticks: int) -> Seconds:
+    return Seconds(ticks / TICKS_PER_SECOND)
 
 
 def _rows(lines: bytes) -> Iterator[list[bytes]]:

@@ -101,7 +101,7 @@ class Readers:
         self._requests: SimpleQueue[Runner] = SimpleQueue()
         self._results: SimpleQueue[Result] = SimpleQueue()
         self._bell: SimpleQueue[None] = SimpleQueue()
-        self._idle: SimpleQueue[Lock] = SimpleQueue()
+        self._idle: list[Lock] = []
         self._ended = False
 
     @property
@@ -121,8 +121,8 @@ class Readers:
         """Let one more thread take what nobody has begun to read."""
         if self.behind:
             try:
-                self._idle.get_nowait().release()
-            except Empty:
+                self._idle.pop().release()
+            except IndexError:
                 Thread(target=self._run, name="reader", daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
@@ -140,8 +140,8 @@ class Readers:
     def stop(self) -> None:
         """End every thread that is not reading, and the others when they are done."""
         self._ended = True
-        for wake in _taken(self._idle):
-            wake.release()
+        while self._idle:
+            self._idle.pop().release()
 
     def _run(self) -> None:
         wake = Lock()
@@ -152,9 +152,9 @@ class Readers:
                 if result is not None:
                     self._results.put(result)
             self._bell.put(None)
-            if self._idle.qsize() >= MOST_IDLE:
+            if len(self._idle) >= MOST_IDLE:
                 return
-            self._idle.put(wake)
+            self._idle.append(wake)
             if not self._ended:
                 wake.acquire()
 

@@ -29,6 +29,8 @@ YOUNG_S = 30.0
 """A worker that ends younger than this makes the next start wait."""
 PAUSES_S = (0.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 CHUNK = 65_536
+GATHER_MS = 3
+"""What comes so soon after the first frame is taken with it: being woken costs more than that."""
 _INHERITED = ("LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "TZ")
 """What of the environment a worker needs; nothing else is passed on."""
 
@@ -111,7 +113,7 @@ class Worker:
         return self._round
 
     def receive(self, until_ns: int) -> list[Frame]:
-        """What arrives first, waiting until `until_ns` at most; empty when nothing does.
+        """What arrives first and soon after it; empty when nothing does until `until_ns`.
 
         Raises:
             SourceError: LOST when the process ended, GARBLED when it sends no frames.
@@ -119,6 +121,7 @@ class Worker:
         left_ns = until_ns - self._clock.monotonic_ns()
         if not self._poll.poll(max(0, -(-left_ns // 1_000_000))):
             return []
+        select.poll().poll(GATHER_MS)
         try:
             data = os.read(_descriptor(self._pipes().stdout), CHUNK)
         except BlockingIOError:

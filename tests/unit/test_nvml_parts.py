@@ -299,7 +299,7 @@ def watched(pace: Pace, update_s: float, seconds: float, *, mean: bool = False) 
 
 @given(st.floats(0.02, 0.15))
 def test_the_update_period_of_a_sensor_is_measured_and_sampled_twice(update_s: float) -> None:
-    pace = Pace(0.1)
+    pace = Pace(0.1, curious=False)
     waits = watched(pace, update_s, 5.0)
     assert pace.update_s is not None
     assert pace.update_s == pytest.approx(update_s, abs=SHORTEST_S * 1.01)
@@ -307,15 +307,24 @@ def test_the_update_period_of_a_sensor_is_measured_and_sampled_twice(update_s: f
     assert waits[0] == SHORTEST_S
 
 
-def test_a_sensor_that_tells_the_mean_of_a_second_is_sampled_as_configured() -> None:
-    pace = Pace(0.1)
+@pytest.mark.parametrize(("configured_s", "sampled_s"), [(0.02, 0.5), (0.1, 0.5), (0.8, 0.8)])
+def test_a_sensor_that_tells_the_mean_of_a_second_is_sampled_twice_in_it(
+    configured_s: float, sampled_s: float
+) -> None:
+    pace = Pace(configured_s, curious=False)
+    assert set(watched(pace, 0.1, 5.0, mean=True)) == {sampled_s}
+    assert pace.update_s is None
+
+
+def test_how_often_the_mean_of_a_second_changes_is_measured_if_somebody_wants_to_know() -> None:
+    pace = Pace(0.1, curious=True)
     waits = watched(pace, 0.1, 5.0, mean=True)
     assert pace.update_s == pytest.approx(0.1, abs=0.02)
-    assert waits[-1] == 0.1
+    assert waits[-1] == 0.5
 
 
 def test_an_unchanging_sensor_is_tried_now_and_then_and_sampled_as_configured() -> None:
-    pace = Pace(0.1)
+    pace = Pace(0.1, curious=False)
     waits = watched(pace, 1e6, 130.0)
     assert pace.update_s is None
     assert set(waits) == {SHORTEST_S, 0.1}
@@ -325,7 +334,7 @@ def test_an_unchanging_sensor_is_tried_now_and_then_and_sampled_as_configured() 
 
 
 def test_who_samples_rarely_gets_no_trials() -> None:
-    assert set(watched(Pace(60.0), 0.05, 200.0)) == {60.0}
+    assert set(watched(Pace(60.0, curious=False), 0.05, 200.0)) == {60.0}
 
 
 @pytest.mark.parametrize(

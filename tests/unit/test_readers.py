@@ -101,7 +101,7 @@ def test_a_late_ring_is_not_taken_for_one_of_the_next_round(readers: Readers) ->
     readers.ask(runners_of(first))
     answered(readers, 1)
     second.go_on.clear()
-    assert eventually(lambda: readers._idle.qsize() == 1, within_s=PATIENCE_S)
+    assert eventually(lambda: len(readers._idle) == 1, within_s=PATIENCE_S)
     readers.ask(runners_of(second))
     assert not readers.wait(0)
     second.go_on.set()

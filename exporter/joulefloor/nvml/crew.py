@@ -97,16 +97,16 @@ class Unit:
             try:
                 self._asked.get(timeout=max(0.0, left_s))
             except Empty:
-                period_ns = nanoseconds_from_seconds(self._sample())
-                due_ns = max(due_ns + period_ns, self._clock.monotonic_ns())
+                if self._gpu is not None and self._gone is None:
+                    self._gpu.sample_power()
             else:
                 self._answer()
+            due_ns = self._clock.monotonic_ns() + nanoseconds_from_seconds(self._pause_s())
 
-    def _sample(self) -> float:
-        """Sample power; returns the time until it is to be done again, s."""
+    def _pause_s(self) -> float:
+        """Time until power is to be sampled again, s; each round samples it as well."""
         if self._gpu is None or self._gone is not None:
             return max(SHORTEST_S, self._options.power_period_s)
-        self._gpu.sample_power()
         return self._gpu.next_sample_s()
 
     def _answer(self) -> None:

@@ -41,9 +41,10 @@ SHARED_COUNTER = ("GH200",)
 class Options(NamedTuple):
     """What the daemon's settings say to the worker.
 
-    `power_period_s`: between two samples of power at most, s. `process_parts`: whether each process
-    on a shared GPU becomes a part. `full`: whether all that can be read is told. `divided`: how far
-    an earlier worker divided the joules of a GPU, by UUID; each is used once.
+    `power_period_s`: between two samples of power at most, s, unless the sensor gives the
+    mean of a second. `process_parts`: whether each process on a shared GPU becomes a part. `full`:
+    whether all that can be read is told. `divided`: how far an earlier worker divided the joules of
+    a GPU, by UUID; each is used once.
     """
 
     power_period_s: float = 0.1
@@ -106,7 +107,7 @@ class Gpu:
         self._able = Capabilities(clock)
         self._bound_watts = self._highest_watts()
         self._power = PowerMean()
-        self._pace = Pace(options.power_period_s)
+        self._pace = Pace(options.power_period_s, curious=options.full)
         self._power_refusal: Refusal | None = None
         self._excess_watts: float | None = None
         self._xids = Xids(binding, device, self.identity.uuid)

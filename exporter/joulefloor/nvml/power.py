@@ -10,6 +10,8 @@ SHORTEST_S = 0.01
 """Power is not sampled faster than this, whatever is configured."""
 QUICKEST_S = 0.02
 """A sensor that changes faster is not followed further: a call costs tens of microseconds."""
+MEAN_S = 0.5
+"""A sensor that gives the mean of a second is asked this often: it sees each instant twice."""
 PATIENT_S = 1.0
 """Who samples more rarely than this does not care how often a sensor changes."""
 TRIAL_NS = 2 * NANOSECONDS_PER_SECOND
@@ -55,13 +57,17 @@ class Pace:
 
     Boards read their sensors of power anew each 20 ms to 100 ms, by model. The time between two
     changes is measured by asking quickly for a while; the least quarter of these times counts,
-    since an unchanged load makes others longer.
+    since an unchanged load makes others longer. The mean of a second is asked for twice in it.
     """
 
-    def __init__(self, configured_s: float) -> None:
-        """`configured_s`: time between two samples while nothing is known; never exceeded."""
+    def __init__(self, configured_s: float, *, curious: bool) -> None:
+        """`configured_s`: time between two samples while nothing is known.
+
+        `curious`: measure how often the mean of a second changes too, which no sampling needs.
+        """
         self.update_s: float | None = None
         self._configured_s = max(SHORTEST_S, configured_s)
+        self._curious = curious
         self._times: list[float] = []
         self._last: tuple[float, int] | None = None
         self._began_ns: int | None = None
@@ -71,6 +77,8 @@ class Pace:
         """A sample; `mean`: of a second or so, which loses nothing between two samples."""
         self._follows = not mean
         if self.update_s is not None or self._configured_s > PATIENT_S:
+            return
+        if mean and not self._curious:
             return
         if self._began_ns is None or at_ns - self._began_ns >= REST_NS:
             self._began_ns = at_ns
@@ -89,7 +97,9 @@ class Pace:
             return min(self._configured_s, max(QUICKEST_S, self.update_s / 2))
         began_ns = self._began_ns
         trying = self.update_s is None and began_ns is not None and now_ns - began_ns < TRIAL_NS
-        return SHORTEST_S if trying else self._configured_s
+        if trying:
+            return SHORTEST_S
+        return self._configured_s if self._follows else max(MEAN_S, self._configured_s)
 
     def _conclude(self, needed: int) -> None:
         if len(self._times) >= needed:

@@ -66,7 +66,8 @@ class Settings:
     #: time for the driver to open all GPUs before the worker is killed, > 0
     start_deadline: Seconds = Seconds(60.0)
     #: longest time between samples of power, which are integrated beside the energy counter, > 0;
-    #: a sensor that was seen to change more often is sampled twice in that time, each 20ms at most
+    #: a sensor that was seen to change more often is sampled twice in that time, each 20ms at most;
+    #: one that gives the mean of a second is sampled each 500ms unless more is configured
     power_period: Seconds = Seconds(0.1)
     #: whether each process on a GPU becomes a part of its energy (a series per process). Pods that
     #: share a GPU are then billed by what each does there, if the daemon also sees the machine's

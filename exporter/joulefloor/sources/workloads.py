@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import islice, repeat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from joulefloor import catalogue
 from joulefloor.bounds import POSITIVE, Bounds, check_bounds
@@ -19,7 +19,7 @@ from joulefloor.host import KeptFiles, parse_integer
 from joulefloor.limits import LimitSource
 from joulefloor.model import IDLE, SYSTEM, Batch, Channel, Measures, Reading, Workload
 from joulefloor.podresources import DeviceSource
-from joulefloor.processors import STAT, TICKS_PER_SECOND
+from joulefloor.processors import CLOSE_NS, STAT, CpuClock
 from joulefloor.sources import Taking
 from joulefloor.units import (
     Seconds,
@@ -36,11 +36,10 @@ if TYPE_CHECKING:
     from joulefloor.sources import Site, Source
 
 MEMINFO = "proc/meminfo"
-WHOLE_BYTES = 512
-"""The sums over all CPUs, MemTotal and MemFree are in the first two lines of their files."""
+MEMINFO_BYTES = 512
+"""MemTotal and MemFree are in the first two lines."""
 GROUP_BYTES = 128
 """The one number that is wanted of a group is in the first line of its file."""
-LARGEST = 2**64
 USAGE = re.compile(rb"\0usage_usec (\d{1,20})\s")
 AMOUNT = re.compile(rb"\0(\d{1,20})\s*(?![^\0])")
 """The number of each text, of 20 digits at most as 2**64 has, where texts begin with NUL."""
@@ -93,20 +92,29 @@ def build(site: Site[Settings]) -> tuple[Source, ...]:
     return sources
 
 
+class Whole(Protocol):
+    """Reads what all used together, and what was left."""
+
+    def read(self, now_ns: int) -> tuple[float, float]:
+        """Both as of `now_ns`; raises SourceError."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
 class Subject(NamedTuple):
     """What a source reads of control groups, for which component.
 
-    `controllers`: trees of version 1 that have it, best first. `whole_file` and `whole`: use by all
-    and what was left. `files`: in version 2 and in version 1, with what makes numbers of their
-    texts and raises ValueError when one of them holds none.
+    `controllers`: trees of version 1 that have it, best first. `whole`: use by the machine.
+    `files`: in version 2 and in version 1, with what makes numbers of their texts and raises
+    ValueError when one of them holds none.
     """
 
     name: str
     component: str
     measures: Measures
     controllers: tuple[str, ...]
-    whole_file: str
-    whole: Callable[[bytes], tuple[float, float]]
+    whole: Callable[[Host], Whole]
     files: tuple[tuple[str, Callable[[Sequence[bytes]], list[float]]], ...]
 
 
@@ -140,7 +148,7 @@ class GroupSource:
         self._host = host
         self._clock = clock
         self._census = Census(host, clock, settings.services, settings.limit)
-        self._whole = host.keep(subject.whole_file, WHOLE_BYTES)
+        self._whole = subject.whole(host)
         self._busy = self._channel(SYSTEM)
         self._rest = self._channel(IDLE)
         self._tree = Hierarchy("", unified=True)
@@ -151,7 +159,7 @@ class GroupSource:
     def channels(self) -> tuple[Channel, ...]:
         """The whole machine and every workload."""
         self._look()
-        self._whole.read()
+        self._whole.read(self._clock.monotonic_ns())
         return (self._busy, self._rest, *(line.channel for line in self._lines.values()))
 
     def read(self) -> Batch:
@@ -159,7 +167,7 @@ class GroupSource:
         self._look()
         taking = Taking(self._clock)
         at_ns = self._clock.monotonic_ns()
-        busy, rest = self._subject.whole(self._whole.read())
+        busy, rest = self._whole.read(at_ns)
         readings = [Reading(self._busy, busy, at_ns), Reading(self._rest, rest, at_ns)]
         try:
             uses = self._subject.files[not self._tree.unified][1](self._together.read())
@@ -244,31 +252,41 @@ class GroupSource:
         return Channel(catalogue.WORKLOAD_ENERGY, labels, self._subject.measures)
 
 
-def _cpu_of_machine(text: bytes) -> tuple[float, float]:
-    """Busy and other CPU seconds of all CPUs from the first line of proc/stat.
+class _AllCpus:
+    """Busy and other CPU seconds of all CPUs."""
 
-    Time stolen by other guests is not ours; guest time is part of user time.
-    """
-    try:
-        name, user, nice, system, idle, iowait, irq, softirq, steal = text.split(None, 9)[:9]
-        ticks = [int(word) for word in (user, nice, system, irq, softirq, idle, iowait, steal)]
-    except ValueError:
-        name, ticks = b"", []
-    if name != b"cpu" or not all(0 <= tick < LARGEST for tick in ticks):
-        raise SourceError(Reason.GARBLED, f"{STAT}: not the times of all CPUs: {text[:60]!r}")
-    return sum(ticks[:5]) / TICKS_PER_SECOND, sum(ticks[5:]) / TICKS_PER_SECOND
+    def __init__(self, host: Host) -> None:
+        self._times = host.shared(CpuClock)
+
+    def read(self, now_ns: int) -> tuple[float, float]:
+        whole = self._times.read(self, now_ns, CLOSE_NS).whole
+        if whole is None:
+            raise SourceError(Reason.GARBLED, f"{STAT}: no line of all CPUs")
+        return whole
+
+    def close(self) -> None:
+        self._times.close()
 
 
-def _memory_of_machine(text: bytes) -> tuple[float, float]:
+class _AllMemory:
     """Bytes in use, caches included as in control groups, and bytes free."""
-    sizes: list[int] = []
-    for key, line in zip((b"MemTotal:", b"MemFree:"), text.split(b"\n")[:2], strict=False):
-        words = line.split()
-        if len(words) == 3 and words[0] == key and words[2] == b"kB":  # noqa: PLR2004  # key, number, unit
-            sizes.append(bytes_from_kibibytes(parse_integer(words[1], MEMINFO)))
-    if len(sizes) != 2 or not 0 <= sizes[1] <= sizes[0]:  # noqa: PLR2004  # total and free
-        raise SourceError(Reason.GARBLED, f"{MEMINFO}: no MemTotal and MemFree in kB")
-    return float(sizes[0] - sizes[1]), float(sizes[1])
+
+    def __init__(self, host: Host) -> None:
+        self._file = host.keep(MEMINFO, MEMINFO_BYTES)
+
+    def read(self, _: int) -> tuple[float, float]:
+        sizes: list[int] = []
+        lines = self._file.read().split(b"\n")[:2]
+        for key, line in zip((b"MemTotal:", b"MemFree:"), lines, strict=False):
+            words = line.split()
+            if len(words) == 3 and words[0] == key and words[2] == b"kB":  # noqa: PLR2004  # key, number, unit
+                sizes.append(bytes_from_kibibytes(parse_integer(words[1], MEMINFO)))
+        if len(sizes) != 2 or not 0 <= sizes[1] <= sizes[0]:  # noqa: PLR2004  # total and free
+            raise SourceError(Reason.GARBLED, f"{MEMINFO}: no MemTotal and MemFree in kB")
+        return float(sizes[0] - sizes[1]), float(sizes[1])
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _numbers(texts: Sequence[bytes], pattern: re.Pattern[bytes]) -> list[int]:
@@ -298,8 +316,7 @@ CPU = Subject(
     "cpu",
     Measures.USE,
     ("cpu,cpuacct", "cpuacct,cpu", "cpuacct"),
-    STAT,
-    _cpu_of_machine,
+    _AllCpus,
     (
         ("cpu.stat", _usages),
         ("cpuacct.usage", _old_usages),
@@ -310,7 +327,6 @@ MEMORY = Subject(
     "dram",
     Measures.HOLD,
     ("memory",),
-    MEMINFO,
-    _memory_of_machine,
+    _AllMemory,
     (("memory.current", _amounts), ("memory.usage_in_bytes", _amounts)),
 )
