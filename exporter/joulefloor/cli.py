@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -221,10 +222,11 @@ def measure(
             output_file.write(text + "\n")
             output_file.flush()
         except OSError as error:  # the command cannot be run again for it
-            click.echo(f"{output_file.name}: cannot be written: {error.strerror}", err=True)
-            click.echo(text, err=True)
-    else:
-        click.echo(text, err=True)
+            text = f"{output_file.name}: cannot be written: {error.strerror}\n{text}"
+        else:
+            text = ""
+    with suppress(OSError):  # nowhere to tell it, but how the command ended is told still
+        click.echo(text, err=True, nl=bool(text))
     raise click.exceptions.Exit(measured.exit_code)
 
 

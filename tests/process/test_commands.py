@@ -199,6 +199,17 @@ class TestMeasure:
         assert "/dev/full: cannot be written: No space left on device" in ended.stderr
         assert "s elapsed" in ended.stderr
 
+    @pytest.mark.parametrize("more", [(), ("--output.file=/dev/full",)])
+    def test_the_code_of_the_command_passes_through_where_nothing_can_be_told(
+        self, more: tuple[str, ...]
+    ) -> None:
+        command = ("measure", *more, "--", sys.executable, "-c", "raise SystemExit(3)")
+        with open("/dev/full", "w") as full:  # noqa: PTH123  # a device
+            ended = subprocess.run(
+                [*PROGRAM, *command], stderr=full, timeout=PATIENCE_S, check=False
+            )
+        assert ended.returncode == 3
+
     @pytest.mark.skipif(compiler() is None, reason="gcc compiles the fake driver")
     def test_a_gpu_whose_driver_takes_long_to_open_is_measured_from_the_start(
         self, tmp_path: Path
