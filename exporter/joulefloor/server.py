@@ -10,6 +10,7 @@ import errno
 import os
 import selectors
 import socket
+from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 from joulefloor.connection import Connection, Phase, PlainWire
@@ -85,6 +86,8 @@ class Server:
         self._deaf_until_ns: int | None = None
         self._said_deaf = False
         self._stopping = False
+        # A signal handler may ring while its own thread does.
+        self._bell = RLock()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_fd, selectors.EVENT_READ)
@@ -126,9 +129,10 @@ class Server:
 
     def close(self) -> None:
         """Close every socket; a second call does nothing."""
-        if self._wake_fd < 0:
+        with self._bell:
+            wake_fd, self._wake_fd = self._wake_fd, -1
+        if wake_fd < 0:
             return
-        wake_fd, self._wake_fd = self._wake_fd, -1
         for connection in tuple(self._connections):
             self._drop(connection)
         for listener in self._listeners:
@@ -139,8 +143,9 @@ class Server:
         os.close(wake_fd)
 
     def _ring(self) -> None:
-        if self._wake_fd >= 0:
-            os.eventfd_write(self._wake_fd, 1)
+        with self._bell:
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
 
     def _wake(self) -> None:
         os.eventfd_read(self._wake_fd)

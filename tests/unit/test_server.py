@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import http.client
 import io
+import os
 import signal
 import socket
 import subprocess
@@ -415,6 +416,35 @@ def test_stop_ends_a_busy_server_at_once(attempt: int) -> None:
         running.server.stop()
         for sock in socks:
             sock.close()
+
+
+def test_a_server_that_ends_by_itself_while_it_is_told_to_takes_no_other_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its bell is a file whose number, once closed, may be that of any other."""
+    write = os.eventfd_write
+
+    def write_late(bell: int, value: int) -> None:
+        closer = threading.Thread(target=running.server.close)
+        closers.append(closer)
+        closer.start()
+        closer.join(0.2)
+        write(bell, value)
+
+    closers: list[threading.Thread] = []
+    with serving() as running:
+        running.server.stop()
+        assert eventually(lambda: running.server._wake_fd < 0, within_s=PATIENCE_S)
+        running.server.stop()
+    clock = SystemClock()
+    server = Server(["127.0.0.1:0"], ROUTES, clock=clock, log=Log(clock), limits=Limits())
+    running = Running(server, 0, io.StringIO())
+    monkeypatch.setattr(os, "eventfd_write", write_late)
+    server.stop()
+    (closer,) = closers
+    closer.join(PATIENCE_S)
+    server.stop()
+    assert len(closers) == 1
 
 
 def test_a_signal_ends_the_server_with_its_thread_waiting_in_epoll() -> None:
