@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from joulefloor.assembly import build_sampler
-from joulefloor.config import Config
+from joulefloor.assembly import build_sampler, build_sources
+from joulefloor.config import Config, SourceConfig
 from joulefloor.exposition import Renderer
 from joulefloor.log import Log, Severity
 from joulefloor.plugins import installed
-from joulefloor.sources import Site
 from tests.patience import whole_ticks
 
 if TYPE_CHECKING:
@@ -37,18 +37,14 @@ class Player:
         chosen = names or tuple(
             name for name, plugin in plugins.items() if plugin.on and name != OWN_PROCESS
         )
-        sources = [
-            source
-            for name in chosen
-            for source in plugins[name]
-            .load()
-            .build(Site(machine.host, machine.clock, plugins[name].load().settings()))
-        ]
+        settings = {name: plugins[name].load().settings() for name in chosen}
+        rows = {name: SourceConfig(True, settings=each) for name, each in settings.items()}
+        config = replace(config or Config(), sources=rows)
+        built = build_sources(config, plugins, machine.host, machine.clock)
         self.log = io.StringIO()
         log = Log(machine.clock, Severity.INFO, stream=self.log)
-        self.sampler: Sampler = build_sampler(
-            config or Config(), tuple(sources), machine.clock, log
-        )
+        sources = tuple(row.source for row in built)
+        self.sampler: Sampler = build_sampler(config, sources, machine.clock, log)
         self.playing.append(self)
 
     @classmethod

@@ -12,6 +12,7 @@ from joulefloor.billing import Terms
 from joulefloor.board import Board
 from joulefloor.errors import Reason, SourceError, StartError
 from joulefloor.ledger import Ledger, Rules
+from joulefloor.limits import LimitSource
 from joulefloor.sampler import Sampler
 from joulefloor.sources import Site
 
@@ -36,15 +37,22 @@ class Built(NamedTuple):
 
 
 def build_sources(
-    config: Config, plugins: Mapping[str, Plugin], host: Host, clock: Clock
+    config: Config, plugins: Mapping[str, Plugin], host: Host, clock: Clock, *, unused: bool = False
 ) -> tuple[Built, ...]:
-    """Every enabled source, built but not read; the machine is not touched."""
+    """Every enabled source, built but not read; the machine is not touched.
+
+    `unused`: also those of which nothing would be made with this configuration.
+    """
+    by_limits = unused or config.workloads.static == Policy.ALLOCATION
     built: list[Built] = []
     for name, chosen in config.sources.items():
         if chosen.enabled:
             site = Site(host, clock, chosen.settings)
-            sources = plugins[name].load().build(site)
-            built.extend(Built(name, source, chosen.required) for source in sources)
+            built.extend(
+                Built(name, source, chosen.required)
+                for source in plugins[name].load().build(site)
+                if by_limits or source.name != LimitSource.name
+            )
     return tuple(built)
 
 

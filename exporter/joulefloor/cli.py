@@ -169,7 +169,8 @@ def capture(file: Path, rootfs: Path) -> None:
     config = _load(None)
 
     def everything(host: Host) -> list[Source]:
-        return [row.source for row in build_sources(config, installed(), host, SystemClock())]
+        built = build_sources(config, installed(), host, SystemClock(), unused=True)
+        return [row.source for row in built]
 
     text = record(rootfs, everything)
     if str(file) == "-":

@@ -53,7 +53,8 @@ class Settings:
     period: Seconds = Seconds(1.0)
     #: Seconds between reads of memory (> 0).
     memory_period: Seconds = Seconds(5.0)
-    #: Seconds between reads of CPU and memory limits (> 0).
+    #: Seconds between reads of CPU and memory limits (> 0); only for `workloads.static:
+    #: allocation`.
     limit_period: Seconds = Seconds(30.0)
     #: Seconds after which a read counts as late (> 0).
     deadline: Seconds = Seconds(3.0)
