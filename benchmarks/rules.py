@@ -1,7 +1,8 @@
 """What the shipped rules cost over a fleet: `python -m benchmarks.rules [--nodes 1000]`.
 
 One server stands for all machines: each target shows what a real daemon shows of a simulated
-machine with eight GPUs, one in each of eight pods, and what eight vLLM servers show. A real
+machine with eight GPUs, one in each of eight pods, and what eight vLLM servers show; `--servers 0`
+leaves those out, for what joulefloor itself adds to a Prometheus that scrapes them anyway. A real
 Prometheus scrapes them every 15 s and evaluates the shipped rules, all of them every 30 s so that
 there are enough rounds; a group's share is then scaled to the interval it is shipped with. Ranges
 longer than the run (an hour, a week) hold only what the run has seen, so their rules cost more in
@@ -50,7 +51,7 @@ DAEMON: Final = Load(
             "simulated": {"enabled": True, "models": ["llama-3.1-8b"]},
             **{
                 name: {"enabled": False}
-                for name in ("cpu", "hwmon", "links", "model", "rapl", "thermal")
+                for name in ("cpu", "hwmon", "links", "model", "rapl", "thermal", "workloads")
             },
         },
     },
@@ -106,15 +107,15 @@ def spread(series: str) -> list[str]:
     return [series.replace(pod[1], pod_name(number)) for number in numbers]
 
 
-def vllm_lines() -> list[Line]:
-    """The series of eight vLLM servers, with the labels of their pods."""
+def vllm_lines(servers: int = PODS) -> list[Line]:
+    """The series of as many vLLM servers, with the labels of their pods."""
     return [
         Line(
             series.replace("{", f'{{namespace="prod",pod="{pod_name(number)}",', 1),
             value,
             value / VLLM_AGE_S if series.partition("{")[0].endswith("_total") else 0.0,
         )
-        for number in range(PODS)
+        for number in range(servers)
         for series, value in samples(VLLM.read_text(encoding="utf-8")).items()
     ]
 
@@ -299,20 +300,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--servers", type=int, default=PODS, choices=range(PODS + 1), metavar="N")
+    parser.add_argument("--major", type=int, help="line of Prometheus, 2 or 3; the first in PATH")
     options = parser.parse_args()
-    program = locate("prometheus")
+    program = locate("prometheus", major=options.major)
     if program is None:
         print("prometheus is missing: tests/install.sh brings it", file=sys.stderr)
         return 1
     with ExitStack() as started:
         folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="joulefloor-")))
-        fleet = started.enter_context(Fleet([*daemon_lines(), *vllm_lines()]))
+        ours, theirs = daemon_lines(), vllm_lines(options.servers)
+        fleet = started.enter_context(Fleet([*ours, *theirs]))
         threading.Thread(target=fleet.serve_forever, daemon=True).start()
         rules, intervals = hastened(folder / "rules")
         address = f"{LOOPBACK}:{fleet.server_port}"
         content = config(address, options.nodes, rules)
         peer = started.enter_context(start_prometheus(program, folder, content))
         found = measure(peer, options.rounds)
+        print(f"Prometheus {program.version}, {options.servers} vLLM servers on each node.")
+        print(f"Scraped series of a node: {len(ours)} ours, {len(theirs)} the servers'.")
         print(report(peer, found, intervals, options.nodes))
         fleet.shutdown()
     return 0
