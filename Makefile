@@ -46,7 +46,7 @@ generate: $(VENV)/.tests ## write the generated files anew
 bench: $(VENV)/.tests ## measure the daemon beside node_exporter
 	$(PY) -m benchmarks $(ARGS)
 
-e2e: $(VENV)/.tests ## install the chart on a kind cluster of its own and check who is billed (needs kind and docker)
+e2e: $(VENV)/.tests ## check who is billed on a kind cluster of its own, or on yours (tests/e2e/README.md)
 	@exec $(PY) -m tests.e2e $(ARGS)
 
 venv: $(VENV)/.tests ## the virtual environment, with what the tests need

@@ -79,7 +79,7 @@ class ClusterNode:
     def add_gpu(self) -> None:
         """Put an AMD accelerator in, whose driver says its power."""
         machine, card = self.machine, self.machine.root / CARD_PATH
-        machine.write("dev/kfd", "")
+        machine.write("sys/class/kfd/kfd/topology/generation_id", "2")
         machine.write(f"{CARD_PATH}/hwmon/hwmon3/name", "amdgpu")
         machine.write(f"{CARD_PATH}/hwmon/hwmon3/power1_average", GPU_WATTS * 1_000_000)
         machine.write(f"{CARD_PATH}/hwmon/hwmon3/power1_cap", 2 * GPU_WATTS * 1_000_000)

@@ -44,10 +44,13 @@ DRM = "sys/class/drm"
 DEADLINE_SECONDS = 4.0
 """The worker waits 2 s for the kubelet, and needs some time to start."""
 SIGNS = {
-    "gpu": (NVIDIA, "dev/nvidiactl", "dev/kfd"),
-    "tpu": ("dev/accel0", "dev/vfio/0"),
+    "gpu": (NVIDIA, "dev/nvidiactl", "dev/kfd", "sys/class/kfd"),
+    "tpu": ("dev/accel0", "dev/vfio/0", "sys/class/vfio/0"),
 }
-"""What a machine with devices of a component has."""
+"""What a machine with devices of a component has; a daemon in a pod sees no /dev of the host."""
+ACCELERATOR = "sys/class/accel/accel0/device/vendor"
+GOOGLE = "0x1ae0"
+"""Other vendors' accelerators are of the same class and no TPUs."""
 ROOT_ONLY = "the kubelet answers root only: run as uid 0, in the chart rapl.mode: root"
 MOST_FAULTS = 20
 MOST_PODS = 1000
@@ -60,7 +63,9 @@ class DeviceSource:
 
     Reads: var/lib/kubelet/pod-resources/kubelet.sock (the folder must be mounted, since the kubelet
     makes the socket anew when it starts), proc/driver/nvidia/gpus/*/information, the links
-    sys/class/drm/*/device, and cgroup.procs of pods that share a GPU.
+    sys/class/drm/*/device, cgroup.procs of pods that share a GPU, and the signs of a device that a
+    pod could hold: dev/nvidiactl, dev/kfd, dev/accel0, dev/vfio/0, sys/class/kfd, sys/class/vfio/0,
+    sys/class/accel/accel0/device/vendor.
     Raises: ABSENT without the folder or without devices, DENIED where the folder or the socket is
     root's alone, LOST while the kubelet does not answer, UNSUPPORTED when grpcio is not installed.
     """
@@ -143,6 +148,8 @@ class DeviceSource:
 
     def _components(self) -> Sequence[str]:
         found = [name for name, signs in SIGNS.items() if any(map(self._host.has, signs))]
+        if "tpu" not in found and self._host.text_or(ACCELERATOR, "").strip() == GOOGLE:
+            found.append("tpu")
         there = self._host.exists(FOLDER) if found else self._host.has(FOLDER)
         if not there:
             raise SourceError(Reason.ABSENT, f"{FOLDER}: no kubelet here, or it is not mounted")

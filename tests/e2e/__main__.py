@@ -1,16 +1,19 @@
-"""Runs the checks on a kind cluster of its own: `make e2e`, for people with kind and docker."""
+"""Runs the checks on a kind cluster of its own, or on a cluster that has joulefloor already."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from tests.e2e.checks import CHECKS, CheckError
-from tests.e2e.kind import CLUSTER, CommandError, Kind, missing
+from tests.e2e.checks import CHECKS, CheckError, kubelet_restart_is_survived
+from tests.e2e.installed import TOOLS, Installed
+from tests.e2e.kind import CLUSTER, Kind, missing
+from tests.e2e.kubectl import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tests.e2e.checks import Cluster
 
@@ -19,28 +22,60 @@ NOT_HERE = 2
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make the cluster, ask it, take it away; return the exit code."""
-    parser = argparse.ArgumentParser(prog="make e2e", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="leave the cluster for a look around")
-    chosen = parser.parse_args(arguments)
-    if lacking := missing():
+    """Make the cluster or the pods, ask, take them away; return the exit code."""
+    chosen = _options().parse_args(arguments)
+    absent = [tool for tool in TOOLS if shutil.which(tool) is None]
+    lacking = f"{', '.join(absent)} on the PATH" if absent else ""
+    if not chosen.daemonset:
+        lacking = missing()
+    if lacking:
         _say(f"make e2e needs {lacking}; nothing was started. See tests/e2e/README.md.")
         return NOT_HERE
     try:
-        with Kind(keep=chosen.keep) as cluster:
-            return run(cluster)
+        return _installed(chosen) if chosen.daemonset else _kind(chosen)
     except CommandError as error:
         _say(str(error))
         return 1
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make e2e", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave what was made for a look around")
+    there = parser.add_argument_group("on a cluster that is there, of kubectl's current context")
+    there.add_argument("--daemonset", metavar="NAMESPACE/NAME", help="joulefloor's there")
+    there.add_argument("--node", default="", help="node that runs the pods, if there are several")
+    there.add_argument(
+        "--restart-kubelet",
+        default="",
+        metavar="COMMAND",
+        help="how, for the shell; without it that check is left out",
+    )
+    return parser
+
+
+def _kind(chosen: argparse.Namespace) -> int:
+    try:
+        with Kind(keep=chosen.keep) as cluster:
+            return run(cluster)
     finally:
         if chosen.keep:
             _say(f"kept: kind delete cluster --name {CLUSTER} takes it away")
 
 
-def run(cluster: Cluster) -> int:
+def _installed(chosen: argparse.Namespace) -> int:
+    restart = chosen.restart_kubelet
+    there = Installed(chosen.daemonset, node=chosen.node, restart=restart, keep=chosen.keep)
+    with there as cluster:
+        return run(cluster, () if restart else (kubelet_restart_is_survived,))
+
+
+def run(cluster: Cluster, without: Sequence[Callable[[Cluster], str]] = ()) -> int:
     """Every check, until one fails, because later ones need what earlier ones found."""
     for check in CHECKS:
         name = check.__name__.replace("_", " ")
+        if check in without:
+            _say(f"left    {name}: nobody said how")
+            continue
         try:
             _say(f"ok      {name}: {check(cluster)}")
         except CheckError as error:

@@ -337,7 +337,7 @@ def test_the_daemon_side_does_not_import_grpc() -> None:
 def gpu_node(root: Path) -> Iterator[tuple[Machine, Kubelet]]:
     """A Kubernetes node with an AMD GPU whose driver tells its power."""
     machine = Machine(root, host_file="k8s-v2-systemd")
-    machine.write("dev/kfd", "")
+    machine.write("sys/class/kfd/kfd/topology/generation_id", "2")
     card = root / CARD_PATH
     machine.write(f"{CARD_PATH}/hwmon/hwmon3/name", "amdgpu")
     machine.write(f"{CARD_PATH}/hwmon/hwmon3/power1_average", 250_000_000)

@@ -109,6 +109,28 @@ def test_devices_of_every_pod_are_read_from_the_answer() -> None:
     )
 
 
+# A kubelet 1.20.2 with containerd 1.6.20 and a device plugin: the daemon's own pod, a pod with two
+# GPUs and a container beside them, and a pod that has ended, whose GPU is free again.
+RECORDED = bytes.fromhex(
+    "0a2c0a106a6f756c65666c6f6f722d6877723438120a6a6f756c65666c6f6f721a0c0a0a6a6f756c65666c6f"
+    "6f720a8c010a09747261696e65722d301205747261696e1a700a046d61696e12680a0e6e76696469612e636f"
+    "6d2f67707512284750552d30303030303030302d303030302d343030302d383030302d303030303030303030"
+    "30303012284750552d30303030303030302d303030302d343030302d383030302d3030303030303030303030"
+    "321a020a001a060a04736964650a170a06646f6e652d301205747261696e1a060a046d61696e"
+)
+
+
+def test_the_answer_of_a_real_kubelet_is_read() -> None:
+    board = "GPU-00000000-0000-4000-8000-00000000000"
+    assert decode(RECORDED) == Answer(
+        (
+            Row("train", "trainer-0", "nvidia.com/gpu", f"{board}0"),
+            Row("train", "trainer-0", "nvidia.com/gpu", f"{board}2"),
+        ),
+        3,
+    )
+
+
 def test_a_claim_that_two_containers_share_is_held_once() -> None:
     """Devices of a plugin belong to one container each, and count each."""
     container = Pod("dra", "b", (("nvidia.com/gpu", (GPU,)),), PODS[2].claims).container()
@@ -165,6 +187,31 @@ def test_a_node_without_devices_starts_nothing(machine: Machine) -> None:
         source.read()
     assert error.value.reason is Reason.ABSENT
     assert source._worker.pid is None
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("proc/driver/nvidia/gpus/0000:01:00.0/information", "Device Minor: 0"),
+        ("sys/class/kfd/kfd/topology/generation_id", "2"),
+        ("sys/class/vfio/0/dev", "241:0"),
+        ("sys/class/accel/accel0/device/vendor", "0x1ae0"),
+    ],
+)
+def test_a_device_is_seen_without_a_dev_of_the_host_as_in_the_charts_pod(
+    machine: Machine, path: str, content: str
+) -> None:
+    (machine.root / "var/lib/kubelet/pod-resources").mkdir(parents=True)
+    machine.write(path, content)
+    with pytest.raises(SourceError, match="kubelet is not running"):
+        devices(machine).read()
+
+
+def test_an_accelerator_of_another_vendor_is_no_tpu(machine: Machine) -> None:
+    (machine.root / "var/lib/kubelet/pod-resources").mkdir(parents=True)
+    machine.write("sys/class/accel/accel0/device/vendor", "0x8086")
+    with pytest.raises(SourceError, match="no GPU or TPU"):
+        devices(machine).read()
 
 
 def test_a_kubelet_without_its_socket_is_lost_and_nothing_is_started(machine: Machine) -> None:
