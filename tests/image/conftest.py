@@ -1,4 +1,7 @@
-"""The image, built once for all tests, and daemons in containers."""
+"""The image, built once for all tests, and daemons in containers.
+
+IMAGE_ARCHITECTURE names another processor than this machine's: see tests/optional/README.md.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ import pytest
 from stack.processes import LOOPBACK, free_port
 from stack.programs import ROOT
 from stack.query import answers, eventually, fetch
-from tests.image import standin
+from tests.image import processors, standin
 from tests.image.engine import Engine, EngineError, missing, running
+from tests.image.processors import EmulationError, Processor
 from tests.image.standin import StandInError
 from tests.patience import PATIENCE_S
 
@@ -42,16 +46,25 @@ def absent(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
+def processor() -> Processor:
+    """What the image is built for."""
+    try:
+        return processors.wanted()
+    except EmulationError as error:
+        absent(str(error))
+
+
+@pytest.fixture(scope="session")
+def engine(processor: Processor) -> Iterator[Engine]:
     """A Docker Engine that holds only the base image."""
     if reason := missing():
         absent(reason)
     folder = Path(tempfile.mkdtemp(prefix="joulefloor-docker-"))
     try:
-        with running(folder) as started:
-            started.done("import", "--change", 'CMD ["python"]', standin.base(), standin.NAME)
+        with processors.played(processor), running(folder, processor.platform) as started:
+            standin.bring(started, processor.architecture)
             yield started
-    except (EngineError, StandInError) as error:
+    except (EmulationError, EngineError, StandInError) as error:
         absent(str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -46,15 +46,20 @@ def missing() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A running Docker Engine."""
+    """A running Docker Engine, and what it builds and runs images for."""
 
     socket: Path
+    platform: str
 
     def ask(
         self, *arguments: object, timeout_s: float = LONGEST_S
     ) -> subprocess.CompletedProcess[str]:
         """Run a docker command to its end, whatever comes of it."""
-        own = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "1"}
+        own = {
+            "DOCKER_HOST": f"unix://{self.socket}",
+            "DOCKER_BUILDKIT": "1",
+            "DOCKER_DEFAULT_PLATFORM": self.platform,
+        }
         return subprocess.run(
             [str(CLIENT), *map(str, arguments)],
             capture_output=True,
@@ -97,13 +102,13 @@ class Engine:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Engine]:
+def running(folder: Path, platform: str) -> Iterator[Engine]:
     """Start an engine in a folder (a short path: a socket's is 107 bytes at most) and stop it.
 
     Raises:
         EngineError: it did not become ready.
     """
-    engine = Engine(folder / "docker.sock")
+    engine = Engine(folder / "docker.sock", platform)
     # Runtimes raise this limit by default, which a restricted root may not.
     files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 20_000)
     command = [

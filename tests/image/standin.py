@@ -2,7 +2,7 @@
 
 Registries of images are out of reach of many build machines; Debian's archive and the Python
 package index are not. The stand-in is the same Debian with the same Python version, without
-bytecode as the official image has it, and it is kept as .tools/image/base.tar.
+bytecode as the official image has it, and it is kept in .tools/image, one for each processor.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import ssl
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stack.programs import ROOT
 
+if TYPE_CHECKING:
+    from tests.image.engine import Engine
+
 NAME: Final = "python:3.11-slim-bookworm"
-KEPT: Final = ROOT / ".tools" / "image" / "base.tar"
+KEPT: Final = ROOT / ".tools" / "image"
 PACKAGES: Final = "ca-certificates,python3,python3-venv"
 _MIRROR: Final = "http://deb.debian.org/debian"
 _TRIES: Final = 3
@@ -28,26 +31,34 @@ class StandInError(Exception):
     """It cannot be made; the text says why."""
 
 
-def base() -> Path:
-    """Find the tarball, or make it (about a minute).
+def bring(engine: Engine, architecture: str) -> None:
+    """Give it to an engine; the first time it has to be made (a minute, or four under QEMU).
 
     Raises:
         StandInError: debootstrap failed.
+        EngineError: the engine does not take it.
     """
-    if not KEPT.exists():
-        KEPT.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=KEPT.parent) as folder:
+    kept = KEPT / f"base-{architecture}.tar"
+    if not kept.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=KEPT) as folder:
             root = Path(folder) / "root"
-            _bootstrap(root)
+            _bootstrap(root, architecture)
             _complete(root)
-            tarball = Path(folder) / "base.tar"
+            tarball = Path(folder) / kept.name
             _run("tar", "--one-file-system", "--exclude=*.pyc", "-C", root, "-cf", tarball, ".")
-            tarball.rename(KEPT)
-    return KEPT
+            tarball.rename(kept)
+    engine.build(KEPT, NAME, f"--file={Path(__file__).with_name('standin.Dockerfile')}")
 
 
-def _bootstrap(root: Path) -> None:
-    command = ("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm")
+def _bootstrap(root: Path, architecture: str) -> None:
+    command = (
+        "debootstrap",
+        f"--arch={architecture}",
+        "--variant=minbase",
+        f"--include={PACKAGES}",
+        "bookworm",
+    )
     for attempt in range(1, _TRIES + 1):
         try:
             _run(*command, root, mirror())

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from joulefloor import __version__
 from stack.programs import ROOT
 from stack.query import eventually
 from tests.image.conftest import absent
+from tests.image.processors import ALL
 from tests.image.standin import NAME
 from tests.patience import PATIENCE_S
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.image.conftest import Container
     from tests.image.engine import Engine
+    from tests.image.processors import Processor
 
 HOST = ("--volume=/proc:/host/proc:ro", "--volume=/sys:/host/sys:ro")
 ROOTFS = ("--path.rootfs=/host",)
@@ -73,10 +76,42 @@ def test_it_is_of_this_checkout(engine: Engine, image: str) -> None:
     assert f"ARG VERSION={__version__}\n" in (ROOT / "Dockerfile").read_text()
 
 
+def compiled(engine: Engine, image: str, folder: Path) -> dict[str, int]:
+    """Every ELF file of an image, with the machine it states to be for."""
+    identity, exported = engine.done("create", image), folder / "image.tar"
+    try:
+        engine.done("export", f"--output={exported}", identity)
+    finally:
+        engine.ask("rm", identity)
+    found: dict[str, int] = {}
+    with tarfile.open(exported) as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isreg() else None
+            head = file.read(20) if file else b""
+            if head.startswith(b"\x7fELF"):
+                found[member.name] = int.from_bytes(head[18:], "little")
+    exported.unlink()
+    return found
+
+
+def test_all_that_is_compiled_is_for_its_processor(
+    engine: Engine, image: str, processor: Processor, tmp_path: Path
+) -> None:
+    assert engine.inspect(image)["Architecture"] == processor.architecture
+    machines = compiled(engine, image, tmp_path)
+    assert set(machines.values()) == {processor.elf}
+    ours = [name for name in machines if name.startswith("opt/joulefloor/lib/")]
+    for extension in ("bcrypt/_bcrypt", "grpc/_cython/cygrpc", "yaml/_yaml"):
+        assert [name for name in ours if f"/{extension}." in name], ours
+    assert inside(engine, image, "python", "-c", "import platform; print(platform.machine())") == (
+        processor.machine
+    )
+
+
 def test_every_source_and_password_check_is_there(engine: Engine, image: str) -> None:
     listed = json.loads(inside(engine, image, "joulefloor", "sources", "--output=json"))
     assert {"cpu", "rapl", "process", "model"} <= {row["source"] for row in listed}
-    inside(engine, image, "python", "-c", "import bcrypt")
+    inside(engine, image, "python", "-c", "import bcrypt, grpc, yaml.cyaml")
 
 
 def test_it_adds_no_builder(engine: Engine, image: str) -> None:
@@ -135,7 +170,7 @@ def test_its_health_is_what_the_daemon_says(engine: Engine, image: str) -> None:
 
 
 def test_the_bill_of_materials_names_what_is_in_it(
-    engine: Engine, image: str, tmp_path: Path
+    engine: Engine, image: str, processor: Processor, tmp_path: Path
 ) -> None:
     engine.build(ROOT, f"{image}-sbom", "--target=sbom", f"--output={tmp_path}")
     bill = json.loads((tmp_path / "sbom.cdx.json").read_text())
@@ -144,6 +179,12 @@ def test_the_bill_of_materials_names_what_is_in_it(
     named = {part["purl"].split("@")[0] for part in bill["components"]}
     assert {"pkg:pypi/click", "pkg:pypi/bcrypt", "pkg:pypi/pyyaml"} <= named
     assert {"pkg:generic/python", "pkg:deb/debian/libc6"} <= named
+    architectures = {
+        part["purl"].partition("?arch=")[2]
+        for part in bill["components"]
+        if part["purl"].startswith("pkg:deb/")
+    }
+    assert architectures == {processor.architecture, "all"}
     references = [part["bom-ref"] for part in bill["components"]]
     assert len(references) == len(set(references))
     (depends,) = bill["dependencies"]
@@ -154,7 +195,7 @@ def test_the_bill_of_materials_names_what_is_in_it(
     assert json.loads(packaged) == bill
 
 
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("machine", [processor.machine for processor in ALL])
 def test_every_dependency_comes_compiled_for(machine: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in (17, 28, 34, 36)]
