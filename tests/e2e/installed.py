@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final
 
 import yaml
 
 from tests.e2e.checks import NAMESPACE
 from tests.e2e.kind import PODS
 from tests.e2e.kubectl import CommandError, KubectlCluster, run
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 TOOLS: Final = ("kubectl",)
 CONTAINER: Final = "joulefloor"
@@ -30,40 +26,28 @@ class Installed(KubectlCluster):
         `restart`: a command for the shell that restarts the kubelet of the node.
         """
         namespace, _, name = daemonset.rpartition("/")
-        super().__init__((), namespace or "default", "")
+        super().__init__((), namespace or "default", "", keep=keep)
         self.node = node
         self._name = name
         self._restart = restart
-        self._keep = keep
+        self._made = False
         self._selector = ""
         self._port = 0
 
-    def __enter__(self) -> Self:
+    def make(self) -> None:
         """Look the daemon up, and start the two pods on its node, from its image."""
         self._look()
-        try:
-            namespace, *pods = yaml.safe_load_all(PODS.read_text(encoding="utf-8"))
-            self.apply(namespace, *map(self._from_image, pods))
-            self.kubectl(
-                *("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod", "--all"),
-                "--timeout=120s",
-            )
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+        self._made = True
+        namespace, *pods = yaml.safe_load_all(PODS.read_text(encoding="utf-8"))
+        self.apply(namespace, *map(self._from_image, pods))
+        self.kubectl(
+            *("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod", "--all"), "--timeout=120s"
+        )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the pods and their namespace away; the daemon stays."""
-        self.stop_forwarding()
-        if not self._keep:
-            with contextlib.suppress(CommandError):
-                self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
+    def take_away(self) -> None:
+        """The pods and their namespace; the daemon stays."""
+        if self._made:
+            self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
 
     def target(self) -> str:
         """The daemon of the node now; it may have been replaced."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final
 
 from stack.programs import ROOT
 from tests.e2e.checks import NAMESPACE
-from tests.e2e.kubectl import CommandError, KubectlCluster, run
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.e2e.kubectl import KubectlCluster, run
 
 CLUSTER: Final = "joulefloor-e2e"
 NODE: Final = f"{CLUSTER}-control-plane"
@@ -42,30 +38,14 @@ class Kind(KubectlCluster):
 
     def __init__(self, *, keep: bool = False) -> None:
         """Nothing is made yet; `keep` leaves it there in the end."""
-        self._keep = keep
         self._folder = Path(tempfile.mkdtemp(prefix="joulefloor-e2e-"))
-        super().__init__((f"--kubeconfig={self._kubeconfig}",), OURS, IMAGE)
+        super().__init__((f"--kubeconfig={self._kubeconfig}",), OURS, IMAGE, keep=keep)
 
-    def __enter__(self) -> Self:
-        """Build the image, make the cluster, install the chart, start the two pods."""
+    def take_away(self) -> None:
+        """The cluster, and how to reach it."""
         try:
-            self._make()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take everything away again."""
-        self.stop_forwarding()
-        if not self._keep:
-            with contextlib.suppress(CommandError):
-                run("kind", "delete", "cluster", "--name", CLUSTER)
+            run("kind", "delete", "cluster", "--name", CLUSTER)
+        finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def target(self) -> str:
@@ -77,7 +57,8 @@ class Kind(KubectlCluster):
         run("docker", "exec", NODE, "systemctl", "restart", "kubelet")
         self.kubectl("wait", "--for=condition=Ready", f"node/{NODE}", "--timeout=120s")
 
-    def _make(self) -> None:
+    def make(self) -> None:
+        """Build the image, make the cluster, install the chart, start the two pods."""
         config = self._kubeconfig
         run("docker", "build", "--tag", IMAGE, str(ROOT))
         run("kind", "create", "cluster", "--name", CLUSTER, f"--kubeconfig={config}", "--wait=180s")

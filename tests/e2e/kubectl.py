@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from stack.processes import LOOPBACK
 from stack.query import eventually
@@ -15,6 +16,7 @@ from tests.e2e.readers import from_exposition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import TracebackType
 
 FORWARDING: Final = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 LONGEST_S: Final = 900.0
@@ -35,13 +37,48 @@ class CommandError(Exception):
 class KubectlCluster(Cluster):
     """A cluster that kubectl talks to; how it is made and left is up to others."""
 
-    def __init__(self, options: Sequence[str], namespace: str, image: str) -> None:
-        """Options for kubectl, the namespace of the daemon, the image of the pods."""
+    def __init__(
+        self, options: Sequence[str], namespace: str, image: str, *, keep: bool = False
+    ) -> None:
+        """Options for kubectl, the namespace of the daemon, the image of the pods.
+
+        `keep` leaves there in the end what was made.
+        """
         self.options = tuple(options)
+        self._keep = keep
         self.namespace = namespace
         self.image = image
         self._forward: subprocess.Popen[str] | None = None
         self._url = ""
+
+    def __enter__(self) -> Self:
+        """Make it ready to be asked, or leave nothing behind."""
+        try:
+            self.make()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take everything away again."""
+        self.stop_forwarding()
+        if not self._keep:
+            with contextlib.suppress(CommandError):
+                self.take_away()
+
+    def make(self) -> None:
+        """Start the two pods, and what they need."""
+        raise NotImplementedError
+
+    def take_away(self) -> None:
+        """What was made, however far that went."""
+        raise NotImplementedError
 
     def target(self) -> str:
         """What kubectl forwards a port to, as it is called there."""
