@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 RULES: Final = FOLDER.parent / "alerts"
 TARGET: Final = frozenset({"cluster", "job", "instance", "rack"})
 """Labels that a scrape configuration attaches; rack and cluster are optional."""
-SERVED: Final = TARGET | {"namespace", "pod", "model_name"}
+POD: Final = TARGET | {"namespace", "pod"}
+SERVED: Final = POD | {"model_name"}
 """Labels that it attaches to inference servers, which need not say their model themselves."""
 ALERT: Final = frozenset(
     {"alertname", "severity", "source", "component", "device", "reason", "model"}
@@ -89,7 +90,12 @@ def _use(selector: promql.VectorSelector, function: str, window: str, *, birth: 
 def known_series(metrics: Sequence[Metric], records: Sequence[Record]) -> Known:
     """Labels of everything that can be asked for; KeyError names what a rule reads in vain."""
     known: Known = {name: labels | SERVED for name, (_, labels) in foreign_metrics().items()}
-    known |= {row.name: frozenset(row.labels) | TARGET for row in metrics}
+    # What processes with models show comes from pods of theirs, the rest from the daemon.
+    known |= {
+        row.name: frozenset(row.labels)
+        | (POD if row.name.startswith("joulefloor_inference") else TARGET)
+        for row in metrics
+    }
     known |= {name: labels | TARGET for name, labels in OWN.items()}
     # Rules of one file build on those of another, and several record one name.
     waiting, before = list(records), -1

@@ -1,7 +1,8 @@
-"""A server whose counter has another name than ours from the beginning: an alert, and no number.
+"""A server whose counter has another name than ours: an alert, and no number.
 
 Every server of `servers.yaml`, every counter that makes inferences, generated tokens or shares of
-energy: each is renamed alone, in the server's own sample, in a pod that holds a GPU.
+energy: each is renamed alone, in the server's own sample, in a pod that holds a GPU. From the
+beginning and in all there is, or by a new release in the second of two pods.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ WITHOUT_TOKENS: Final = {"triton", "torchserve", "kserve", "ray-serve", "ray-ser
 WITHOUT_INFERENCES: Final = {"llamacpp"}
 OURS: Final = "joulefloor_inference_tokens_total"
 """Our own name, which only we can change, and a process may serve without tokens."""
+PODS: Final = ("5d4f9c8b7-xk2lp", "7c9f8d6b54-2x4zq")
+"""Of one Deployment, by two of its ReplicaSets."""
+COUNT_FROM_THE_START: Final = {"vllm", "triton", "llamacpp"}
+"""The others show a counter from the first answer on."""
+SILENT: Final = "workload:joulefloor_silent_engines:sum"
 ALERT: Final = "JoulefloorInferenceNotMeasurable"
 SAMPLE: Final = re.compile(r"(?m)^(?P<name>[\w:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
 
@@ -82,29 +88,28 @@ def scenes() -> Iterator[Scene]:
 # -- its series -----------------------------------------------------------------------------------
 
 
-def pod_of(sample: str) -> str:
-    return f"{sample}-5d4f9c8b7-xk2lp"
-
-
-def served(sample: str, renamed: str) -> Iterator[dict[str, str]]:
+def served(sample: str, pod: str, renamed: str = "", *, load: int = 1) -> Iterator[dict[str, str]]:
     """The sample of one pod as Prometheus stores it, for as long as the test lasts."""
-    target = f'cluster="c1",job="{sample}",namespace="prod",pod="{pod_of(sample)}"'
+    whose = f'cluster="c1",job="{sample}",instance="{pod}:8000"'
+    target = f'{whose},namespace="prod",pod="{sample}-{pod}"'
     for found in SAMPLE.finditer((EXPOSITIONS / f"{sample}.txt").read_text("utf-8")):
-        name, value = found["name"], float(found["value"])
+        name, value = found["name"], float(found["value"]) * load
         if name not in foreign_metrics():
             continue
         labels = ",".join(filter(None, (target, (found["labels"] or "").rstrip(","))))
         is_gauge = foreign_metrics()[name][0] == "gauge"
+        if not (is_gauge or load or sample in COUNT_FROM_THE_START):
+            continue
         values = f"{value}x{STEPS}" if is_gauge else f"0+{value * STEP_S / AGE_S:.12g}x{STEPS}"
         name += "_v2" * (name == renamed)
         yield {"series": f"{name}{{{labels}}}", "values": values}
 
 
-def powered(sample: str) -> list[dict[str, str]]:
+def powered(sample: str, pod: str) -> list[dict[str, str]]:
     """A machine whose only GPU the pod holds."""
-    node = 'cluster="c1",job="joulefloor",instance="n1",component="gpu"'
+    node = f'cluster="c1",job="joulefloor",instance="node-of-{pod}",component="gpu"'
     device = f'{node},device="GPU-0"'
-    pod = f'workload_kind="pod",workload_namespace="prod",workload_pod="{pod_of(sample)}"'
+    pod = f'workload_kind="pod",workload_namespace="prod",workload_pod="{sample}-{pod}"'
     joules = f"0+{WATTS * STEP_S}x{STEPS}"
     return [
         {
@@ -122,16 +127,18 @@ def powered(sample: str) -> list[dict[str, str]]:
     ]
 
 
-def series(server: str, renamed: str) -> list[dict[str, str]]:
+def series(
+    server: str, pod: str = PODS[0], renamed: str = "", *, load: int = 1
+) -> list[dict[str, str]]:
     samples = SCENES[server]
-    rows = [row for sample in samples for row in served(sample, renamed)]
-    return rows + powered(samples[-1])
+    rows = [row for sample in samples for row in served(sample, pod, renamed, load=load)]
+    return rows + powered(samples[-1], pod)
 
 
 # -- what the rules make of it --------------------------------------------------------------------
 
 
-def case(scene: Scene) -> dict[str, Any]:
+def case(scene: Scene, rows: list[dict[str, str]]) -> dict[str, Any]:
     """Each ratio that the counter is needed for is absent, and an alert fires."""
     gone = [RATIOS[scene.makes]] if scene.makes in RATIOS else list(RATIOS.values())
     checks: list[dict[str, Any]] = [
@@ -143,13 +150,13 @@ def case(scene: Scene) -> dict[str, Any]:
     return {
         "name": f"{scene.server} without {scene.renamed}",
         "interval": f"{STEP_S}s",
-        "input_series": series(scene.server, scene.renamed),
+        "input_series": rows,
         "promql_expr_test": checks,
     }
 
 
-def untouched(server: str) -> dict[str, Any]:
-    """Of the sample as it is every ratio that the server can have is there, and nothing fires."""
+def untouched(server: str, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Every ratio that the server can have is there, and nothing fires."""
     known = {
         RATIOS["tokens"]: server not in WITHOUT_TOKENS,
         RATIOS["inferences"]: server not in WITHOUT_INFERENCES,
@@ -159,10 +166,11 @@ def untouched(server: str) -> dict[str, Any]:
         samples = [{"labels": '{boundary="device"}', "value": 1}] if there else []
         expr = f"max by (boundary) ({name} > bool 0)"
         checks.append({"expr": expr, "eval_time": AT, "exp_samples": samples})
+    checks.append({"expr": SILENT, "eval_time": AT, "exp_samples": []})
     return {
         "name": f"{server} as it is",
         "interval": f"{STEP_S}s",
-        "input_series": series(server, ""),
+        "input_series": rows,
         "promql_expr_test": checks,
         "alert_rule_test": [{"eval_time": AT, "alertname": ALERT, "exp_alerts": []}],
     }
@@ -189,14 +197,44 @@ def run(promtool: Program, folder: Path, cases: Sequence[dict[str, Any]]) -> Non
 
 
 def test_every_server_has_its_ratios_and_nothing_fires(promtool: Program, tmp_path: Path) -> None:
-    run(promtool, tmp_path, [untouched(server) for server in SCENES])
+    run(promtool, tmp_path, [untouched(server, series(server)) for server in SCENES])
+
+
+@pytest.mark.parametrize("load", [0, 1])
+def test_a_second_pod_that_serves_or_never_did_takes_no_ratio_away(
+    load: int, promtool: Program, tmp_path: Path
+) -> None:
+    old, new = PODS
+    run(
+        promtool,
+        tmp_path,
+        [untouched(one, series(one, old) + series(one, new, load=load)) for one in SCENES],
+    )
 
 
 @pytest.mark.parametrize("server", SCENES)
 def test_a_counter_that_never_had_our_name_fires_and_gives_no_number(
     server: str, promtool: Program, tmp_path: Path
 ) -> None:
-    run(promtool, tmp_path, [case(scene) for scene in scenes() if scene.server == server])
+    cases = [
+        case(scene, series(server, renamed=scene.renamed))
+        for scene in scenes()
+        if scene.server == server
+    ]
+    run(promtool, tmp_path, cases)
+
+
+@pytest.mark.parametrize("server", SCENES)
+def test_a_release_that_renames_a_counter_pod_by_pod_fires_and_gives_no_number(
+    server: str, promtool: Program, tmp_path: Path
+) -> None:
+    old, new = PODS
+    cases = [
+        case(scene, series(server, old) + series(server, new, scene.renamed))
+        for scene in scenes()
+        if scene.server == server
+    ]
+    run(promtool, tmp_path, cases)
 
 
 def test_every_server_has_a_counter_that_matters() -> None:
