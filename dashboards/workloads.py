@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from dashboards.fields import BAD, GOOD, WARN, fixed, override
 from dashboards.panels import bars, graph, number
-from dashboards.promql import CLUSTER, Query, gain, level, rate, recorded
+from dashboards.promql import CLUSTER, RANGE, Query, gain, level, rate, recorded
 from dashboards.screen import Row, Screen, choice, entry
 from dashboards.tables import rows
 from joulefloor import catalogue
@@ -70,6 +70,8 @@ METERED = recorded("cluster:joulefloor_component_power_watts:sum")
 OWNER_WATTS = rate(catalogue.OWNER_ENERGY, NAMESPACE)
 MODEL_WATTS = recorded("workload:joulefloor_power_watts:sum", NAMESPACE)
 OWNER_JOULES = gain(catalogue.OWNER_ENERGY, NAMESPACE)
+LARGEST_OWNERS = OWNER_JOULES.by(*OWNER_KEY).expr.replace(RANGE, f"{RANGE} @ end()")
+"""The same at every instant of a graph, which else would show all that ever led."""
 KIND = ("workload_namespace", "workload_kind")
 CHOSEN = energy(ALL.by(*KIND), HOUR.by(*KIND))
 BY_NAMESPACE = f"sum by (workload_namespace) ({THEIRS.expr})"
@@ -307,13 +309,13 @@ OF_PODS = (
     ),
     graph(
         Query(
-            f"topk(5, {OWNER_WATTS.by(*OWNER_KEY).expr})",
+            f"{OWNER_WATTS.by(*OWNER_KEY).expr} and topk(5, {LARGEST_OWNERS})",
             "{{workload_namespace}}/{{workload_owner}}",
         ),
         title="Top owners over time",
         unit="watt",
         size=(8, 9),
-        description="The five owners whose pods on the chosen nodes draw most at each instant.",
+        description="The five owners whose pods took most on the chosen nodes in the chosen time.",
     ),
     rows(
         {
