@@ -164,8 +164,9 @@ def main() -> int:
     parser.add_argument("exporter", choices=KINDS)
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--major", type=int, help="line of Prometheus, 2 or 3; the first in PATH")
     options = parser.parse_args()
-    program = locate("prometheus")
+    program = locate("prometheus", major=options.major)
     if program is None:
         print("prometheus is missing: tests/install.sh brings it", file=sys.stderr)
         return 1
@@ -178,6 +179,7 @@ def main() -> int:
             run(program, fleet, options.nodes, rules, options.rounds)
             for rules in (node, [*node, ADAPTERS / f"{name}_devices.yaml"])
         ]
+        print(f"Prometheus {program.version}.")
         print(report(name, options.nodes, *costs))
         fleet.shutdown()
     return 0
