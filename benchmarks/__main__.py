@@ -90,10 +90,10 @@ def _loads(running: ExitStack, directory: Path) -> Iterator[Load]:
     yield Load("this machine", {}, None)
     small = running.enter_context(composed(SMALL))
     yield Load("composed", {"sampling": {"tick": "1s"}}, small)
-    yield _node("AI node", BUSY_NODE, running, directory)
+    yield node("AI node", BUSY_NODE, running, directory)
 
 
-def _node(name: str, size: Size, running: ExitStack, directory: Path) -> Load:
+def node(name: str, size: Size, running: ExitStack, directory: Path) -> Load:
     """A machine with pods and GPUs."""
     root = running.enter_context(composed(size))
     driver = FakeDriver(directory / name.replace(" ", "-"))
@@ -168,7 +168,7 @@ def _measure_rest(
     _say("at rest")
     with ExitStack() as running:
         slow = [running.enter_context(start_daemon(load, directory, tick="5s")) for load in loads]
-        full = start_daemon(_node("full node", FULL_NODE, running, directory), directory)
+        full = start_daemon(node("full node", FULL_NODE, running, directory), directory)
         running.enter_context(full)
         time.sleep(SETTLE_S)
         for _ in range(report.effort.rounds):
