@@ -8,6 +8,7 @@ from dashboards.devices import (
     BUSY,
     CELSIUS,
     ERRORS,
+    FAN_MEANS,
     FANS,
     FULL,
     FULLNESS,
@@ -39,7 +40,7 @@ from dashboards.devices import (
 )
 from dashboards.fields import BAD, GOOD, WARN, cell, named
 from dashboards.panels import bars, graph, number
-from dashboards.promql import Query, level, rate, recorded
+from dashboards.promql import WHOLE, Query, leaders, level, rate, recorded
 from dashboards.screen import Row, Screen
 from dashboards.tables import rows
 from joulefloor import catalogue
@@ -277,22 +278,34 @@ HEAT = (
         "heat or power.",
     ),
     graph(
-        Query(f"bottomk(10, {MARGIN.by('instance', operation='min').expr})", "{{instance}}"),
+        Query(
+            leaders(
+                10,
+                MARGIN.by("instance", operation="min").expr,
+                f"min by (instance) (min_over_time({MARGIN.expr}{WHOLE}))",
+                order="bottomk",
+            ),
+            "{{instance}}",
+        ),
         title="Margin to slow-down",
         unit="celsius",
         size=(8, 8),
         minimum=None,
         description="Degrees that the hottest device of a node has left until it slows down, for "
-        "the ten nodes with least. 0 or less means that it does.",
+        "the ten nodes that had least in the chosen time. 0 or less means that it does.",
     ),
     graph(
-        Query(f"topk(10, max by (instance) ({FANS}))", "{{instance}}"),
+        Query(
+            leaders(10, f"max by (instance) ({FANS})", f"max by (instance) ({FAN_MEANS})"),
+            "{{instance}}",
+        ),
         title="Fans of accelerators",
         unit="percentunit",
         size=(8, 8),
         maximum=1,
         description="Level of the fans that sit on the devices themselves, the highest of a node, "
-        "for ten nodes. Boards that the chassis cools have none.",
+        "for the ten nodes with the highest mean in the chosen time. Boards that the chassis cools "
+        "have none.",
     ),
     bars(
         Query(leading(OF_LIMIT), SHOWN),

@@ -27,7 +27,7 @@ from dashboards.devices import (
 )
 from dashboards.fields import cell
 from dashboards.panels import graph
-from dashboards.promql import Query, births, level
+from dashboards.promql import TILES, Query, births, leaders, level
 from dashboards.tables import rows
 from joulefloor import catalogue
 
@@ -38,6 +38,7 @@ SHARES = (
     f'"part", "$1", "part", "(mig:[^:]+:.{{12}}).+")'
 )
 """Also what is idle, of devices that somebody has a part of."""
+APART = f"max by (instance, source) ({DISAGREEMENT})"
 HOLDERS = level(
     catalogue.WORKLOAD_DEVICE_SHARE,
     f'workload_kind!~"system|idle|unattributed",{ACCELERATORS}',
@@ -45,12 +46,16 @@ HOLDERS = level(
 
 TRUST = (
     graph(
-        Query(f"topk(10, max by (instance, source) ({DISAGREEMENT}))", "{{instance}} {{source}}"),
+        Query(
+            leaders(10, APART, f"avg_over_time(({APART}){TILES})"),
+            "{{instance}} {{source}}",
+        ),
         title="Counter against integral",
         unit="percentunit",
         size=(8, 8),
         description="How far a second meter of a device (such as the integral of its power) is "
-        "from the one that is counted: the worst device of a node. Above 15 % it is an alert.",
+        "from the one that is counted: the worst device of a node, for the ten that were furthest "
+        "off in the mean of the chosen time. Above 15 % it is an alert.",
     ),
     rows(
         brief({"Errors": Query(f"{births(catalogue.DEVICE_ERRORS, ACCELERATORS).expr} > 0")}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dashboards.fields import BAD, PLAIN, WARN
-from dashboards.promql import NODE, Query, births, level, rate
+from dashboards.promql import NODE, WHOLE, Query, births, level, rate
 from joulefloor import catalogue
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ HELD_STEPS: Final = ((None, PLAIN), (HELD_BACK, WARN), (0.2, BAD))
 # An absent value has the first colour, so red begins below any margin.
 NEAR: Final = ((None, PLAIN), (-1e9, BAD), (NEAR_CELSIUS, WARN), (2 * NEAR_CELSIUS, PLAIN))
 
+
+def _on_devices(fans: str, devices: str) -> str:
+    """Fans carry no component: the device that they sit on does."""
+    return f"{fans} * on ({NODE}, device) group_left (component) max by ({DEVICE}) ({devices})"
+
+
 INFO: Final = level(catalogue.DEVICE_INFO, ACCELERATORS)
 PARTS: Final = level(catalogue.COMPONENT_POWER, ACCELERATORS)
 POWER: Final = f"sum without (source, method) ({PARTS.expr})"
@@ -56,10 +62,9 @@ ERRORS: Final = births(catalogue.DEVICE_ERRORS, f"{SICK},{ACCELERATORS}")
 JOULES: Final = rate(catalogue.COMPONENT_ENERGY, ACCELERATORS).by(*KEYS).expr
 OPERATIONS: Final = rate(catalogue.OPERATIONS, ACCELERATORS)
 PER_OPERATION: Final = f"{JOULES} / ({OPERATIONS.by(*KEYS).expr} > 0)"
-FANS: Final = (
-    f"{level(catalogue.FAN_SPEED_RATIO).expr} * on ({NODE}, device) group_left (component) "
-    f"max by ({DEVICE}) ({INFO.expr})"
-)
+FAN: Final = level(catalogue.FAN_SPEED_RATIO).expr
+FANS: Final = _on_devices(FAN, INFO.expr)
+FAN_MEANS: Final = _on_devices(f"avg_over_time({FAN}{WHOLE})", f"max_over_time({INFO.expr}{WHOLE})")
 LOST: Final = (
     f"({JOULES} or group by ({DEVICE}) ({INFO.expr} offset 1h) "
     f"and on ({NODE}, component) {PARTS.expr}) "

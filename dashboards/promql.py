@@ -23,6 +23,10 @@ LEVELS = {"node": (SCOPE, "instance"), "model": (MODELS, "model")}
 """By the level of a recorded name: what narrows its series, and the label that names them."""
 WINDOW = "[$__rate_interval]"
 RANGE = "[$__range]"
+WHOLE = f"{RANGE} @ end()"
+"""The chosen time, whatever instant of it a graph draws."""
+TILES = "[$__range:$__rate_interval] @ end()"
+"""The same in steps: what is made of rates then looks at every sample once."""
 
 
 class Query(NamedTuple):
@@ -84,6 +88,20 @@ def recorded(name: str, matchers: str = "") -> Query:
     """A series that our rules record; those above the node know only their cluster."""
     scope, shown = LEVELS.get(name.partition(":")[0], (CLUSTER, "cluster"))
     return Query(_select(name, matchers, scope), _legend((shown,)), unit_of_recorded(name))
+
+
+def leaders(count: int, drawn: str, rank: str, *, order: str = "topk") -> str:
+    """Of the series of a graph those with the highest ranks, the same ones at every instant.
+
+    Who leads at an instant may be anybody at another, and the legend would name all that ever did.
+    So the rank looks at WHOLE; it has the labels of what is drawn.
+    """
+    return f"{drawn} and {order}({count}, {rank})"
+
+
+def others(count: int, drawn: str, rank: str) -> str:
+    """What `leaders` leaves out."""
+    return f"{drawn} unless topk({count}, {rank})"
 
 
 def own(name: str, matchers: str = "") -> Query:

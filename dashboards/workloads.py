@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 from dashboards.fields import BAD, GOOD, WARN, fixed, override
 from dashboards.panels import bars, graph, number
-from dashboards.promql import CLUSTER, RANGE, Query, gain, level, rate, recorded
+from dashboards.promql import (
+    CLUSTER,
+    RANGE,
+    WHOLE,
+    Query,
+    gain,
+    leaders,
+    level,
+    others,
+    rate,
+    recorded,
+)
 from dashboards.screen import Row, Screen, choice, entry
 from dashboards.tables import rows
 from joulefloor import catalogue
@@ -70,11 +81,12 @@ METERED = recorded("cluster:joulefloor_component_power_watts:sum")
 OWNER_WATTS = rate(catalogue.OWNER_ENERGY, NAMESPACE)
 MODEL_WATTS = recorded("workload:joulefloor_power_watts:sum", NAMESPACE)
 OWNER_JOULES = gain(catalogue.OWNER_ENERGY, NAMESPACE)
-LARGEST_OWNERS = OWNER_JOULES.by(*OWNER_KEY).expr.replace(RANGE, f"{RANGE} @ end()")
-"""The same at every instant of a graph, which else would show all that ever led."""
+OWNER_RANK = OWNER_JOULES.by(*OWNER_KEY).expr.replace(RANGE, WHOLE)
 KIND = ("workload_namespace", "workload_kind")
 CHOSEN = energy(ALL.by(*KIND), HOUR.by(*KIND))
 BY_NAMESPACE = f"sum by (workload_namespace) ({THEIRS.expr})"
+NAMESPACE_RANK = f"sum by (workload_namespace) (sum_over_time({THEIRS.expr}{WHOLE}))"
+"""Recorded at a steady pace, so the sums of watts are as joules."""
 SHARE = level(catalogue.WORKLOAD_DEVICE_SHARE, f"{ACCELERATORS},{NAMESPACE}").expr
 HELD = f"max without (division) ({SHARE})"
 RECENT = SHARE + "[5m]"
@@ -154,8 +166,8 @@ NOW = (
 WHO = (
     _greyed(
         graph(
-            Query(f"topk(8, {BY_NAMESPACE})", "{{workload_namespace}}"),
-            Query(f"sum({BY_NAMESPACE}) - sum(topk(8, {BY_NAMESPACE})) > 1e-3", "all others"),
+            Query(leaders(8, BY_NAMESPACE, NAMESPACE_RANK), "{{workload_namespace}}"),
+            Query(f"sum({others(8, BY_NAMESPACE, NAMESPACE_RANK)})", "all others"),
             *(power(f'workload_kind="{kind}"').total().named(kind) for kind in GREYS),
             METERED.total().named("component meters"),
             title="Power by namespace",
@@ -163,10 +175,10 @@ WHO = (
             size=(14, 10),
             stacked=True,
             lines={"component meters": "red"},
-            description="The eight namespaces that draw most, all others, and what is nobody's: "
-            "system (the rest of the machine's own work), idle (held by nobody) and unattributed. "
-            "With all namespaces chosen the stack reaches the dashed line; what is missing is "
-            "drawn by machines on which nobody is billed.",
+            description="The eight namespaces that took most in the chosen time, all others, and "
+            "what is nobody's: system (the rest of the machine's own work), idle (held by nobody) "
+            "and unattributed. With all namespaces chosen the stack reaches the dashed line; what "
+            "is missing is drawn by machines on which nobody is billed.",
         )
     ),
     rows(
@@ -309,7 +321,7 @@ OF_PODS = (
     ),
     graph(
         Query(
-            f"{OWNER_WATTS.by(*OWNER_KEY).expr} and topk(5, {LARGEST_OWNERS})",
+            leaders(5, OWNER_WATTS.by(*OWNER_KEY).expr, OWNER_RANK),
             "{{workload_namespace}}/{{workload_owner}}",
         ),
         title="Top owners over time",

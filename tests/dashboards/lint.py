@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from joulefloor import catalogue
 from joulefloor.catalogue import Kind
-from tests.dashboards.promql import COUNTED, labels_of, uses
+from tests.dashboards.promql import COUNTED, labels_of, rankings, uses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,6 +155,8 @@ def expression_faults(ask: Ask, known: Known) -> Iterator[str]:
     for window in re.findall(r"(?:rate|increase)\([^\[]+\[([^\]]+)\]", ask.expr):
         if window not in {"$__rate_interval", "$__range"}:
             yield f"a fixed window [{window}] instead of $__rate_interval"
+    if not ask.instant and not all(rankings(_plain(ask.expr))):
+        yield "it ranks anew at every instant, and the legend has no end"
     try:
         labels = labels_of(_plain(ask.expr), known)
     except KeyError as error:

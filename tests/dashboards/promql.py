@@ -32,6 +32,7 @@ OWN: Final = {
 }
 """What Prometheus makes itself."""
 COUNTED: Final = {"rate", "irate", "increase"}
+RANKING: Final = {"topk", "bottomk"}
 Known = dict[str, frozenset[str]]
 
 
@@ -85,6 +86,35 @@ def _same(node: promql.BinaryExpr) -> bool:
 def _use(selector: promql.VectorSelector, function: str, window: str, *, birth: bool) -> Use:
     matchers = tuple(matcher.name for matcher in selector.matchers.matchers)
     return Use(selector.name or "", matchers, function, window, birth)
+
+
+def rankings(expr: str) -> list[bool]:
+    """Of every ranking (topk, bottomk) of an expression, whether it is the same at all instants."""
+    found: list[bool] = []
+    _rankings(promql.parse(expr), found)
+    return found
+
+
+def _rankings(node: promql.Expr, found: list[bool]) -> bool:
+    """Add those inside; return whether an `@` fixes all that is asked for."""
+    if isinstance(node, promql.MatrixSelector):
+        node = node.vector_selector
+    inside = [_rankings(child, found) for child in _children(node)]
+    if isinstance(node, promql.AggregateExpr) and str(node.op) in RANKING:
+        found.append(all(inside))
+    if isinstance(node, promql.VectorSelector):
+        return node.at is not None
+    fixed = isinstance(node, promql.SubqueryExpr) and node.at is not None
+    return fixed or all(inside)
+
+
+def _children(node: promql.Expr) -> list[promql.Expr]:
+    if isinstance(node, promql.Call):
+        return list(node.args)
+    if isinstance(node, promql.BinaryExpr):
+        return [node.lhs, node.rhs]
+    inner = promql.AggregateExpr | promql.ParenExpr | promql.SubqueryExpr | promql.UnaryExpr
+    return [node.expr] if isinstance(node, inner) else []
 
 
 def known_series(metrics: Sequence[Metric], records: Sequence[Record]) -> Known:
@@ -166,7 +196,7 @@ def _called(node: promql.Call, known: Known) -> frozenset[str]:
 
 def _aggregated(node: promql.AggregateExpr, known: Known) -> frozenset[str]:
     inner = _labels(node.expr, known)
-    if str(node.op) in {"topk", "bottomk"}:
+    if str(node.op) in RANKING:
         return inner
     if node.modifier is None:
         return frozenset()

@@ -14,6 +14,7 @@ from tests.dashboards.promql import (
     alert_expressions,
     known_series,
     labels_of,
+    rankings,
     recorded,
     uses,
 )
@@ -156,6 +157,24 @@ def test_each_rule_of_the_lint_finds_its_fault(expr: str, fault: str) -> None:
     found = board_with(expr.replace("{SCOPE}", f"{{{scope}}}").replace("SCOPE", scope))
 
     assert any(fault in one for one in found), found
+
+
+@pytest.mark.parametrize(
+    ("expr", "ends"),
+    [
+        ("topk(3, a)", False),
+        ("topk(3, avg_over_time(a[1h]))", False),
+        ("a and bottomk(3, b / min_over_time(a[1h] @ end()))", False),
+        ("a and topk(3, sum_over_time(a[1h] @ end()))", True),
+        ("a unless bottomk(3, max(a @ end()) / min_over_time((a + a)[1h:1m] @ end()))", True),
+    ],
+)
+def test_a_graph_whose_legend_would_not_end_is_found(expr: str, *, ends: bool) -> None:
+    assert all(rankings(expr)) is ends
+
+    found = [*expression_faults(Ask("here", expr, instant=False), KNOWN)]
+    assert any("the legend has no end" in fault for fault in found) is not ends
+    assert not any("legend" in fault for fault in expression_faults(Ask("here", expr), KNOWN))
 
 
 @pytest.mark.parametrize(
