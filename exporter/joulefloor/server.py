@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from joulefloor.connection import Connection, Phase, PlainWire
 from joulefloor.exchange import TURNS, Exchange, Limits
 from joulefloor.http1 import Request, Response, text
-from joulefloor.listen import listen_on_all
+from joulefloor.listen import Address, listen_on_all
 from joulefloor.units import seconds_from_nanoseconds
 
 if TYPE_CHECKING:
@@ -95,14 +95,10 @@ class Server:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Where it listens, with the ports it really got; for people and tests."""
+        """Where it listens, as bound: `[::]` and `0.0.0.0` are all addresses of this machine."""
         scheme = "http" if self._tls is None else "https"
-        urls = []
-        for listener in self._listeners:
-            host, port = listener.getsockname()[:2]
-            shown = {"::": "localhost", "0.0.0.0": "localhost"}.get(host, host)  # noqa: S104  # only compared
-            urls.append(f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}")
-        return tuple(urls)
+        places = (Address(*listener.getsockname()[:2]) for listener in self._listeners)
+        return tuple(f"{scheme}://{place}" for place in places)
 
     def run(self) -> None:
         """Serve until `stop`, then close every socket."""

@@ -671,6 +671,29 @@ def test_a_privileged_port_is_refused_with_the_fix() -> None:
     assert "choose a port from" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("family", "address", "bound"),
+    [
+        (socket.AF_INET, "127.0.0.1:0", "http://127.0.0.1"),
+        (socket.AF_INET, "0.0.0.0:0", "http://0.0.0.0"),
+        (socket.AF_INET6, "[::1]:0", "http://[::1]"),
+        (socket.AF_INET6, "[::]:0", "http://[::]"),
+        (socket.AF_INET6, ":0", "http://[::]"),
+    ],
+)
+def test_it_says_the_addresses_that_it_listens_on(
+    family: socket.AddressFamily, address: str, bound: str
+) -> None:
+    if family == socket.AF_INET6 and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    server = start(address)
+    (url,) = server.urls
+    server.close()
+    said, _, port = url.rpartition(":")
+    assert said == bound
+    assert int(port) > 0
+
+
 @pytest.mark.parametrize("address", ["[::1]:0", ":0", "localhost:0"])
 def test_other_kinds_of_address_are_served(address: str) -> None:
     server = start(address)
