@@ -120,6 +120,15 @@ def daemon() -> Iterator[int]:
         thread.join()
 
 
+def every_call_is_made(cluster: checks.Cluster) -> str:
+    """A check that asks a cluster for all it can do."""
+    cluster.restart_kubelet()
+    cluster.start(checks.LATER)
+    cluster.delete(checks.STRESSED)
+    (sample,) = cluster.read(checks.UP)
+    return f"the daemon says {sample.value:.0f}"
+
+
 def test_without_its_programs_it_says_which_and_starts_nothing(
     stub: Stub, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,14 +151,7 @@ def test_without_a_docker_daemon_it_says_so_and_starts_nothing(
 def test_it_builds_installs_asks_and_takes_everything_away(
     stub: Stub, daemon: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def check(cluster: checks.Cluster) -> str:
-        cluster.restart_kubelet()
-        cluster.start(checks.LATER)
-        cluster.delete(checks.STRESSED)
-        (sample,) = cluster.read(checks.UP)
-        return f"the daemon says {sample.value:.0f}"
-
-    monkeypatch.setattr(program, "CHECKS", (check,))
+    monkeypatch.setattr(program, "CHECKS", (every_call_is_made,))
     stub("kind", "docker", "helm")
     forward = (
         f'case "$*" in *port-forward*) echo "Forwarding from 127.0.0.1:{daemon} -> 13806";; esac'
@@ -162,7 +164,7 @@ def test_it_builds_installs_asks_and_takes_everything_away(
     assert f"docker exec {kind.NODE} systemctl restart kubelet" in said
     assert any("port-forward daemonset/joulefloor :13806" in line for line in said)
     assert any(f"delete pod {checks.STRESSED}" in line for line in said)
-    assert "ok      check: the daemon says 1" in capsys.readouterr().out
+    assert "ok      every call is made: the daemon says 1" in capsys.readouterr().out
 
 
 def test_a_check_that_fails_is_told_and_ends_with_1_and_a_clean_machine(
@@ -264,14 +266,7 @@ def test_a_cluster_that_is_there_gets_the_pods_from_its_own_image_on_one_node(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def check(there: checks.Cluster) -> str:
-        there.restart_kubelet()
-        there.start(checks.LATER)
-        there.delete(checks.STRESSED)
-        (sample,) = there.read(checks.UP)
-        return f"the daemon says {sample.value:.0f}"
-
-    monkeypatch.setattr(program, "CHECKS", (check,))
+    monkeypatch.setattr(program, "CHECKS", (every_call_is_made,))
     log = cluster(daemon_of("node1"), daemon_of("node2"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:/bin")
     restarted = tmp_path / "restarted"
@@ -292,7 +287,7 @@ def test_a_cluster_that_is_there_gets_the_pods_from_its_own_image_on_one_node(
         kubernetes_validate.validate(pod, "1.37", strict=True)
         assert pod["spec"]["nodeName"] == "node2"
         assert container_image(pod) == "registry.example/joulefloor:1.2.3"
-    assert "ok      check: the daemon says 1" in capsys.readouterr().out
+    assert "ok      every call is made: the daemon says 1" in capsys.readouterr().out
 
 
 def container_image(pod: Manifest) -> str:
