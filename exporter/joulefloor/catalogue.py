@@ -385,6 +385,11 @@ MODEL_WORKLOAD = _info(
     "Which workload a process runs the model in, one per process and model; needed where the "
     "target labels of the process do not name its pod.",
 )
+WORKLOAD_WORKERS = _info(
+    "joulefloor_workload_workers_info",
+    "workload_namespace workload",
+    "Pods of the workload that show no metrics work for one that does; stated by its owner.",
+)
 MODEL_PARAMETERS = _gauge(
     "joulefloor_model_parameters",
     "",

@@ -105,8 +105,8 @@ def served(sample: str, pod: str, renamed: str = "", *, load: int = 1) -> Iterat
         yield {"series": f"{name}{{{labels}}}", "values": values}
 
 
-def powered(sample: str, pod: str) -> list[dict[str, str]]:
-    """A machine whose only GPU the pod holds."""
+def powered(sample: str, pod: str, *, busy: float = 0.9) -> list[dict[str, str]]:
+    """A machine whose only GPU the pod holds, in use for that share of the time."""
     node = f'cluster="c1",job="joulefloor",instance="node-of-{pod}",component="gpu"'
     device = f'{node},device="GPU-0"'
     pod = f'workload_kind="pod",workload_namespace="prod",workload_pod="{sample}-{pod}"'
@@ -121,6 +121,10 @@ def powered(sample: str, pod: str) -> list[dict[str, str]]:
             "values": f"{WATTS}x{STEPS}",
         },
         {
+            "series": f'joulefloor_utilization_ratio{{{device},engine="busy"}}',
+            "values": f"{busy}x{STEPS}",
+        },
+        {
             "series": f'joulefloor_workload_energy_joules_total{{{node},{pod},share="dynamic"}}',
             "values": joules,
         },
@@ -132,7 +136,7 @@ def series(
 ) -> list[dict[str, str]]:
     samples = SCENES[server]
     rows = [row for sample in samples for row in served(sample, pod, renamed, load=load)]
-    return rows + powered(samples[-1], pod)
+    return rows + powered(samples[-1], pod, busy=0.9 * load)
 
 
 # -- what the rules make of it --------------------------------------------------------------------

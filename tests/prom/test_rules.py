@@ -51,6 +51,8 @@ LONGEST_S: Final = 600.0
 NAMES: Final = r"[a-z0-9_:]+"
 RANGED: Final = re.compile(rf"(\w+)\(\s*({NAMES})\s*(?:{{[^}}]*}})?\[(\w+)\]")
 ON_COUNTERS: Final = frozenset({"rate", "irate", "increase", "resets"})
+OF_PRESENCE: Final = "present_over_time"
+"""Reads no value, so it is the same of counters and gauges."""
 COMPARISON: Final = re.compile(r"(==|!=|>=?|<=?)\s*[-\d.]+\s*(?=$|\)|and|or|unless)", re.MULTILINE)
 AGGREGATION: Final = re.compile(r"(?<![:\w])(sum|max|min|count|avg)\b(?:\s+(by|without)\b)?")
 LEVELS: Final = frozenset(
@@ -268,6 +270,8 @@ def test_rates_are_of_counters_and_span_four_scrapes(rule: Rule) -> None:
     counters |= {name for name, (kind, _) in foreign_metrics().items() if kind == "counter"}
     for function, name, window in RANGED.findall(rule.expr):
         assert seconds(window) >= 4 * SCRAPE_S, f"{function}({name}[{window}])"
+        if function == OF_PRESENCE:
+            continue
         if function in ON_COUNTERS:
             assert name in counters, f"{function}() of {name}, which is no counter"
         else:
