@@ -60,6 +60,8 @@ DAEMON: Final = Load(
 VLLM: Final = ROOT / "tests" / "prom" / "expositions" / "vllm.txt"
 VLLM_AGE_S: Final = 1000.0
 """How old the counters of the sample are."""
+NAMESPACE: Final = "simulated"
+"""Where the simulated machine has its pods; another one would join no energy with work."""
 NODE: Final = "@node@"
 _DURATION: Final = re.compile(r"(\d+)([smh])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3_600}
@@ -111,7 +113,7 @@ def vllm_lines(servers: int = PODS) -> list[Line]:
     """The series of as many vLLM servers, with the labels of their pods."""
     return [
         Line(
-            series.replace("{", f'{{namespace="prod",pod="{pod_name(number)}",', 1),
+            series.replace("{", f'{{namespace="{NAMESPACE}",pod="{pod_name(number)}",', 1),
             value,
             value / VLLM_AGE_S if series.partition("{")[0].endswith("_total") else 0.0,
         )
@@ -280,6 +282,8 @@ def report(peer: Peer, found: Sequence[Round], intervals: Mapping[str, int], nod
     lines += [f"| {group}: {rule} | {rules[group, rule] * 1e3:.0f} |" for group, rule in dearest]
     recorded = 'count({__name__=~"[a-z]+:joulefloor_.+",instance="node-0"})'
     lines += ["", f"Recorded series of a node: {first(peer, recorded):.0f}."]
+    joined = first(peer, "count(model:joulefloor_joules_per_token:ratio5m)")
+    lines += [f"Joules per token, by model and boundary: {joined:.0f} series."]
     return "\n".join(lines)
 
 
