@@ -282,8 +282,6 @@ def report(peer: Peer, found: Sequence[Round], intervals: Mapping[str, int], nod
     lines += [f"| {group}: {rule} | {rules[group, rule] * 1e3:.0f} |" for group, rule in dearest]
     recorded = 'count({__name__=~"[a-z]+:joulefloor_.+",instance="node-0"})'
     lines += ["", f"Recorded series of a node: {first(peer, recorded):.0f}."]
-    joined = first(peer, "count(model:joulefloor_joules_per_token:ratio5m)")
-    lines += [f"Joules per token, by model and boundary: {joined:.0f} series."]
     return "\n".join(lines)
 
 
@@ -324,6 +322,8 @@ def main() -> int:
         print(f"Prometheus {program.version}, {options.servers} vLLM servers on each node.")
         print(f"Scraped series of a node: {len(ours)} ours, {len(theirs)} the servers'.")
         print(report(peer, found, intervals, options.nodes))
+        if options.servers and not first(peer, "count(model:joulefloor_joules_per_token:ratio5m)"):
+            raise PeerError("no energy met any work, so the rules on both had nothing to do")
         fleet.shutdown()
     return 0
 
