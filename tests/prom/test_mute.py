@@ -192,6 +192,82 @@ def test_a_shared_device_is_busy_for_those_who_use_it(promtool: Program, tmp_pat
     run(promtool, tmp_path, cases)
 
 
+def test_wrappers_of_a_server_do_not_speak_for_it(promtool: Program, tmp_path: Path) -> None:
+    def wrapped(server: str, wrapper: str) -> Rows:
+        """The calls that a wrapper counts in the pod of another server."""
+        found = [row for name in KNOWN & present(wrapper) for row in only(name, wrapper)]
+        assert found
+        labels = f'pod="{server}-{NEW}"'
+        return [
+            row | {"series": row["series"].replace(f'pod="{wrapper}-{NEW}"', labels)}
+            for row in found
+        ]
+
+    pairs = (("ray-vllm", "ray-serve"), ("ray-vllm", "ray-serve-old"), ("vllm", "kserve"))
+    cases = [
+        hidden(f"in {wrapper}", server, rows(server) + holding(server) + wrapped(server, wrapper))
+        for server, wrapper in pairs
+    ]
+    run(promtool, tmp_path, cases)
+
+
+def test_running_calls_of_ray_serve_count_none(promtool: Program, tmp_path: Path) -> None:
+    name = "ray_serve_replica_processing_queries"
+    alone = [row | {"values": f"0x{STEPS}"} for row in only(name, "ray-serve")]
+    case = hidden("gauge alone", "ray-serve", rows("ray-serve") + holding("ray-serve") + alone)
+    run(promtool, tmp_path, [case])
+
+
+def on_cpus(server: str, pod: str, watts: float) -> Rows:
+    """A machine without accelerators on which the pod draws so much beyond what it draws anyway."""
+    sample = SCENES[server][-1]
+    node = f'cluster="c1",job="joulefloor",instance="node-of-{pod}"'
+    whose = f'workload_kind="pod",workload_namespace="prod",workload_pod="{sample}-{pod}"'
+    name = "joulefloor_workload_energy_joules_total"
+    bills = {"cpu": watts * STEP_S, "dram": 3 * STEP_S}
+    return [
+        {
+            "series": f'{name}{{{node},component="{component}",{whose},share="dynamic"}}',
+            "values": f"0+{joules}x{STEPS}",
+        }
+        for component, joules in bills.items()
+    ]
+
+
+def both_on_cpus(server: str, watts: float) -> Rows:
+    """One pod serves on CPUs; the other shows nothing."""
+    served_by = [row for sample in SCENES[server] for row in served(sample, OLD)]
+    return served_by + on_cpus(server, OLD, 40) + on_cpus(server, NEW, watts)
+
+
+def test_a_pod_on_cpus_is_seen_while_it_works(promtool: Program, tmp_path: Path) -> None:
+    cases = [hidden("on CPUs", one, both_on_cpus(one, 40)) for one in SERVERS]
+    cases += [shown("stands by on CPUs", one, both_on_cpus(one, 0.5)) for one in SERVERS]
+    run(promtool, tmp_path, cases)
+
+
+def test_a_pod_on_cpus_for_less_than_five_minutes_is_not_judged(
+    promtool: Program, tmp_path: Path
+) -> None:
+    def young(server: str) -> Rows:
+        rows = both_on_cpus(server, 40)
+        of = f"{SCENES[server][-1]}-{NEW}"
+        values = f"_x{STEPS - 6} 0+2400x4"
+        return [row | {"values": values} if of in row["series"] else row for row in rows]
+
+    run(promtool, tmp_path, [shown("young on CPUs", one, young(one)) for one in SERVERS])
+
+
+def test_of_a_workload_with_accelerators_only_their_holders_are_judged(
+    promtool: Program, tmp_path: Path
+) -> None:
+    cases = [
+        shown("host work", one, rows(one) + holding(one, busy=0.001) + on_cpus(one, NEW, 40))
+        for one in SERVERS
+    ]
+    run(promtool, tmp_path, cases)
+
+
 # -- silent for a reason --------------------------------------------------------------------------
 
 
@@ -236,6 +312,7 @@ def test_a_group_whose_leader_is_mute_is_seen(promtool: Program, tmp_path: Path)
 def test_workers_that_somebody_vouches_for_take_no_number_away(
     promtool: Program, tmp_path: Path
 ) -> None:
+    # As the nodes of an engine under Ray that show nothing of it.
     cases = [
         shown("StatefulSet", one, rows(one, "0") + holding(one, "1") + workers(one))
         for one in SERVERS
@@ -249,23 +326,6 @@ def test_workers_whose_gateway_counts_take_no_number_away(
     case = untouched("dynamo", rows("dynamo") + holding("dynamo"))
     case["promql_expr_test"].append(number("dynamo-worker", 1))
     run(promtool, tmp_path, [case])
-
-
-def test_nodes_of_ray_that_work_for_an_engine_elsewhere_take_no_number_away(
-    promtool: Program, tmp_path: Path
-) -> None:
-    def node(one: str) -> Rows:
-        return holding(one) + only("ray_node_cpu_count", "ray-vllm")
-
-    with_node = [
-        row | {"series": row["series"].replace('pod="ray-vllm-', 'pod="ray-serve-')}
-        for row in node("ray-serve")
-    ]
-    cases = [
-        shown("node", "ray-vllm", rows("ray-vllm") + node("ray-vllm")),
-        shown("node", "ray-serve", rows("ray-serve") + with_node),
-    ]
-    run(promtool, tmp_path, cases)
 
 
 def test_a_missed_scrape_makes_nobody_mute(promtool: Program, tmp_path: Path) -> None:
