@@ -33,6 +33,7 @@ OWN: Final = {
 """What Prometheus makes itself."""
 COUNTED: Final = {"rate", "irate", "increase"}
 RANKING: Final = {"topk", "bottomk"}
+MADE: Final = {"label_replace", "label_join"}
 Known = dict[str, frozenset[str]]
 
 
@@ -191,7 +192,7 @@ def _labels(node: promql.Expr, known: Known) -> frozenset[str]:
 def _called(node: promql.Call, known: Known) -> frozenset[str]:
     labels = frozenset[str]().union(*(_labels(argument, known) for argument in node.args))
     texts = [one.val for one in node.args if isinstance(one, promql.StringLiteral)]
-    return labels | {texts[0]} if node.func.name == "label_replace" else labels
+    return labels | {texts[0]} if node.func.name in MADE else labels
 
 
 def _aggregated(node: promql.AggregateExpr, known: Known) -> frozenset[str]:

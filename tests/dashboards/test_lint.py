@@ -188,6 +188,7 @@ def test_a_graph_whose_legend_would_not_end_is_found(expr: str, *, ends: bool) -
         ),
         ("count(up) or joulefloor_source_up", "cluster instance job rack source"),
         ('label_replace(up, "zone", "a", "", "")', "cluster instance job rack zone"),
+        ('label_join(up, "zone", "", "rack")', "cluster instance job rack zone"),
     ],
 )
 def test_labels_of_an_answer_follow_from_the_expression(expr: str, labels: str) -> None:
