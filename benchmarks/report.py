@@ -168,7 +168,7 @@ class Report:
         return [
             _row("6", first, each, peers, target=2.0, to="NE"),
             (
-                f"| 6 | the same, alone | {' | '.join(f'{value:.3f}' for value in each)} "
+                f"| 6 | the same, in % of a core | {' | '.join(f'{value:.3f}' for value in each)} "
                 f"| | | | | <= 0.12 % | {held} |"
             ),
             (
