@@ -39,6 +39,7 @@ from stack.programs import ROOT, locate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stack.processes import Peer
     from stack.programs import Program
 
 ALERTS: Final = ROOT / "alerts"
@@ -111,7 +112,7 @@ def run(program: Program, fleet: Fleet, nodes: int, rules: Sequence[Path], round
         seconds = []
         for _ in range(rounds):
             time.sleep(EVALUATE_S)
-            seconds.append(of_devices(peer.url))
+            seconds.append(of_devices(peer))
             print(f"{len(rules)} files: {seconds[-1]:.3f} s", file=sys.stderr)
         cpu_s = (value_of(peer, CPU) - before_s) / rounds
         recorded = first(peer, 'count({job="joulefloor-adapters",__name__!~"node:.+"})')
@@ -119,9 +120,9 @@ def run(program: Program, fleet: Fleet, nodes: int, rules: Sequence[Path], round
         return Cost(cpu_s, median(seconds), series, recorded, rss_mib(peer))
 
 
-def of_devices(url: str) -> float:
+def of_devices(peer: Peer) -> float:
     """How long the groups of single GPUs take in 30 s, each by the clock."""
-    groups = evaluation(url).groups
+    groups = evaluation(peer).groups
     return sum(
         value * EVALUATE_S / INTERVALS_S[name]
         for name, value in groups.items()

@@ -217,13 +217,14 @@ def hastened(folder: Path) -> tuple[list[Path], dict[str, int]]:
 
 
 class Round(NamedTuple):
-    """One evaluation: seconds by group, and by group, name and labels of a rule."""
+    """One evaluation: seconds by group, and by group, name and labels of a rule; memory then."""
 
     groups: Mapping[str, float]
     rules: Mapping[tuple[str, str], float]
+    rss_mib: float
 
 
-def evaluation(url: str) -> Round:
+def evaluation(peer: Peer) -> Round:
     """How long each group and each rule took the last time.
 
     Raises:
@@ -232,17 +233,17 @@ def evaluation(url: str) -> Round:
     gauge = "prometheus_rule_group_last_duration_seconds"
     groups = {
         series.partition(";")[2].removesuffix('"}'): value
-        for series, value in samples(fetch(f"{url}/metrics").decode()).items()
+        for series, value in samples(fetch(f"{peer.url}/metrics").decode()).items()
         if series.startswith(gauge)
     }
     rules: dict[tuple[str, str], float] = {}
-    for group in fetch_json(f"{url}/api/v1/rules")["data"]["groups"]:
+    for group in fetch_json(f"{peer.url}/api/v1/rules")["data"]["groups"]:
         for rule in group["rules"]:
             if rule.get("lastError"):
                 raise PeerError(f"{rule['name']}: {rule['lastError']}")
             said = ",".join(f"{k}={v}" for k, v in sorted(rule.get("labels", {}).items()))
             rules[group["name"], f"{rule['name']}{{{said}}}"] = float(rule["evaluationTime"])
-    return Round(groups, rules)
+    return Round(groups, rules, rss_mib(peer))
 
 
 def measure(peer: Peer, rounds: int) -> list[Round]:
@@ -251,8 +252,10 @@ def measure(peer: Peer, rounds: int) -> list[Round]:
     found = []
     for _ in range(rounds):
         time.sleep(EVALUATE_S)
-        found.append(evaluation(peer.url))
-        print(f"round {len(found)}: {sum(found[-1].groups.values()):.2f} s", file=sys.stderr)
+        last = evaluation(peer)
+        found.append(last)
+        seconds = sum(last.groups.values())
+        print(f"round {len(found)}: {seconds:.2f} s, {last.rss_mib:.0f} MiB", file=sys.stderr)
     return found
 
 
@@ -265,9 +268,10 @@ def report(peer: Peer, found: Sequence[Round], intervals: Mapping[str, int], nod
     shares = {name: value * EVALUATE_S / intervals[name] for name, value in groups.items()}
     rules = {name: median(one.rules[name] for one in found) for name in found[0].rules}
     series = value_of(peer, "prometheus_tsdb_head_series")
+    memory = median(one.rss_mib for one in found) / nodes
     lines = [
         f"{nodes} nodes, {nodes * PODS} GPUs, {series:.0f} series in Prometheus.",
-        f"{rss_mib(peer) / nodes:.2f} MiB of RSS per node. Medians of {len(found)} evaluations.",
+        f"{memory:.2f} MiB of RSS per node. Medians of {len(found)} evaluations.",
         "",
         "| group | interval, s | evaluation, ms | per 30 s, ms |",
         "|---|---|---|---|",
@@ -301,7 +305,7 @@ def main() -> int:
     """Run and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
     parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--servers", type=int, default=PODS, choices=range(PODS + 1), metavar="N")
     parser.add_argument("--major", type=int, help="line of Prometheus, 2 or 3; the first in PATH")
     options = parser.parse_args()
