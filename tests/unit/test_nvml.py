@@ -27,6 +27,7 @@ from joulefloor.catalogue import (
     PART_ENERGY,
     UTILIZATION,
 )
+from joulefloor.clock import SystemClock
 from joulefloor.errors import Reason, SourceError
 from joulefloor.model import Measures
 from joulefloor.sources import nvml
@@ -320,6 +321,33 @@ def test_integrated_power_is_the_mean_of_a_second_or_the_next_best(
     gpus.driver.write()
     labels = ("gpu", gpus.uuid(0), "nvml-power", "measured")
     assert series_of(gpus.source.read(), COMPONENT_ENERGY)[labels] == watts
+
+
+@pytest.mark.parametrize("degrees", [12, 1, 0, -1, -2])
+def test_a_gpu_beyond_its_limit_tells_by_how_many_degrees(
+    rig: Callable[..., Rig], degrees: int
+) -> None:
+    gpus = rig("h100-sxm5")
+    gpus.gpus[0].put("temperature.margin", degrees)
+    gpus.driver.write()
+    batch = gpus.until(lambda batch: not batch.faults)
+    margins = series_of(batch, catalogue.TEMPERATURE_MARGIN)
+    assert margins[("gpu", gpus.uuid(0), "die")] == degrees
+
+
+def test_joules_have_the_time_of_their_counter_however_long_other_calls_take(
+    rig: Callable[..., Rig],
+) -> None:
+    gpus = rig("h100-sxm5")
+    gpus.build(patience=30.0)
+    gpus.until(lambda batch: not batch.faults)
+    gpus.gpus[0].delay("nvmlDeviceGetFieldValues", 300)
+    gpus.driver.write()
+    gpus.source.read()
+    batch = gpus.source.read()
+    told = next(r for r in batch.readings if r.channel.metric is COMPONENT_ENERGY)
+    power_and_fields_ns = 2 * 300_000_000
+    assert SystemClock().monotonic_ns() - told.at_ns >= power_and_fields_ns
 
 
 def test_an_xid_is_counted_in_all_and_by_its_code(rig: Callable[..., Rig]) -> None:

@@ -422,6 +422,11 @@ def test_cycle_shares_are_none_when_a_counter_was_set_back(
         assert all(share >= 0 for share in shares.values())
 
 
+def test_an_engine_without_rest_is_busy_all_the_time() -> None:
+    interval = Interval(1.0, {1: 100.00000000000001, 2: 101.9, 5: 100.0, 10: 102.1})
+    assert interval.engines() == {"graphics": 1.0, "sm": 1.0, "tensor": 1.0}
+
+
 def test_engines_leave_out_what_cannot_be() -> None:
     interval = Interval(1.0, {1: 50.0, 2: 130.0, 10: -1.0, 20: 2.0, 21: -5.0})
     assert interval.engines() == {"graphics": 0.5}

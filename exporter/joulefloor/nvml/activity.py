@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 from joulefloor.nvml.binding import INVALID_ARGUMENT, NO_DATA, NOT_SUPPORTED, Refusal
+from joulefloor.nvml.peaks import MOST_ACTIVITY
 from joulefloor.nvml.taken import RETRY_NS
 from joulefloor.units import NANOSECONDS_PER_SECOND
 
@@ -80,9 +81,12 @@ class Interval(NamedTuple):
     refused: Mapping[int, int] = {}
 
     def engines(self) -> dict[str, float]:
-        """Share of the interval each engine was busy, 0 to 1; impossible values are left out."""
-        shares = {name: self.values.get(number) for number, name in ENGINES.items()}
-        return {name: v / 100 for name, v in shares.items() if v is not None and 0 <= v <= 100}  # noqa: PLR2004
+        """Share of the interval each engine was busy, 0 to 1; impossible values are left out.
+
+        The driver divides two counters: an engine without rest may come out a little above 1.
+        """
+        shares = {name: self.values.get(number, -1.0) / 100 for number, name in ENGINES.items()}
+        return {name: min(1.0, v) for name, v in shares.items() if 0 <= v <= MOST_ACTIVITY}
 
     def moved(self) -> dict[tuple[str, str], float]:
         """Bytes over each link and direction in the interval."""

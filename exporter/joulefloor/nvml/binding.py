@@ -103,7 +103,8 @@ class Binding:
             Refusal: also for the sentinel that says that there is none.
         """
         answer = self.call(name, *arguments)
-        if not isinstance(answer, (int, float)) or answer in _NOT_AVAILABLE:
+        is_below_zero = name in _SIGNED and answer == -1
+        if not isinstance(answer, (int, float)) or (answer in _NOT_AVAILABLE and not is_below_zero):
             raise Refusal(name, NO_DATA, f"no value available ({answer!r})")
         return answer
 
@@ -133,6 +134,8 @@ class Binding:
         return int(getattr(self._module, name, otherwise))
 
 
+_SIGNED = frozenset({"nvmlDeviceGetMarginTemperature"})
+"""Calls that pass -1 as a number: 1 degree beyond the limit."""
 _NOT_AVAILABLE = frozenset({-1, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF})
 _UNIONS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 """Members of nvmlValue_t in the order of nvmlValueType_t."""

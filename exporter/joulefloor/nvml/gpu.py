@@ -150,8 +150,9 @@ class Gpu:
         """
         taken = Taken()
         joules = self._read_energy(taken)
-        watts = self._read_power(taken)
+        # The time of the counter, whatever the calls after it take.
         taken.at_ns = self._clock.monotonic_ns()
+        watts = self._read_power(taken)
         self._read_levels(taken)
         self._read_fields(taken)
         self._read_fans(taken)
