@@ -85,8 +85,8 @@ class Interval(NamedTuple):
 
         The driver divides two counters: an engine without rest may come out a little above 1.
         """
-        shares = {name: self.values.get(number, -1.0) / 100 for number, name in ENGINES.items()}
-        return {name: min(1.0, v) for name, v in shares.items() if 0 <= v <= MOST_ACTIVITY}
+        told = {name: self.values[n] / 100 for n, name in ENGINES.items() if n in self.values}
+        return {name: min(1.0, v) for name, v in told.items() if 0 <= v <= MOST_ACTIVITY}
 
     def moved(self) -> dict[tuple[str, str], float]:
         """Bytes over each link and direction in the interval."""

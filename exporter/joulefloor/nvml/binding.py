@@ -103,8 +103,7 @@ class Binding:
             Refusal: also for the sentinel that says that there is none.
         """
         answer = self.call(name, *arguments)
-        is_below_zero = name in _SIGNED and answer == -1
-        if not isinstance(answer, (int, float)) or (answer in _NOT_AVAILABLE and not is_below_zero):
+        if not isinstance(answer, (int, float)) or answer in _NO_NUMBER:
             raise Refusal(name, NO_DATA, f"no value available ({answer!r})")
         return answer
 
@@ -134,9 +133,10 @@ class Binding:
         return int(getattr(self._module, name, otherwise))
 
 
-_SIGNED = frozenset({"nvmlDeviceGetMarginTemperature"})
-"""Calls that pass -1 as a number: 1 degree beyond the limit."""
-_NOT_AVAILABLE = frozenset({-1, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF})
+_NO_NUMBER = frozenset({0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF})
+"""NVML_VALUE_NOT_AVAILABLE, -1, as calls that return no sign pass it; of others -1 is a number."""
+_NO_FIELD = _NO_NUMBER | {-1}
+"""The same in a field, whose type is the driver's choice."""
 _UNIONS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 """Members of nvmlValue_t in the order of nvmlValueType_t."""
 
@@ -150,7 +150,7 @@ def _field_value(answer: object) -> FieldValue:
     if not 0 <= kind < len(_UNIONS):
         return FieldValue(NO_DATA, 0.0)
     value = getattr(answer.value, _UNIONS[kind])  # type: ignore[attr-defined]
-    if value in _NOT_AVAILABLE or value != value:  # noqa: PLR0124  # not a number
+    if value in _NO_FIELD or value != value:  # noqa: PLR0124  # not a number
         return FieldValue(NO_DATA, 0.0)
     return FieldValue(0, value)
 
